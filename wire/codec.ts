@@ -1,0 +1,69 @@
+/**
+ * Messages to bytes and back, through one msgpackr packer with its extensions off, so that any msgpack reader can follow
+ * the wire. Tensors travel as raw `bin` and decode to views of the received bytes. No other file imports msgpackr.
+ */
+import { Packr } from "msgpackr";
+import { WireError } from "./error.ts";
+import { type Message, messages } from "./messages.ts";
+import { scan } from "./scan.ts";
+
+/** Deepest nesting, most values and most bytes of one message. */
+export const codecLimits = { depthMax: 16, valuesMax: 1_000_000, bytesMax: 512 * 1024 * 1024 } as const;
+
+// Without these settings msgpackr writes records and truncates typed arrays to bytes.
+const packr = new Packr({ useRecords: false, moreTypes: false, int64AsType: "number" });
+
+/**
+ * The bytes of `message`, valid until changed by nobody: they share memory with nothing that is still in use.
+ *
+ * @throws {WireError} when a value cannot travel (a typed array other than bytes, a date, a function, a cycle).
+ */
+export function encode(message: Message): Uint8Array<ArrayBuffer> {
+  const packed = packr.pack(plain(message, 0, "message"));
+  return new Uint8Array(packed.buffer as ArrayBuffer, packed.byteOffset, packed.byteLength);
+}
+
+/**
+ * The message in `bytes`, checked against the table. Tensors inside are views of `bytes`.
+ *
+ * @throws {WireError} for truncated or trailing bytes, foreign types, too deep nesting, or a message that breaks its schema.
+ */
+export function decode(bytes: Uint8Array<ArrayBuffer>): Message {
+  if (bytes.byteLength > codecLimits.bytesMax) {
+    throw new WireError(`message of ${bytes.byteLength} bytes is larger than ${codecLimits.bytesMax}`);
+  }
+  scan(bytes, codecLimits);
+  // A Node Buffer would make every decoded tensor a Buffer, whose slice() does not copy.
+  const source = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let value: unknown;
+  try {
+    value = packr.unpack(source);
+  } catch (error) {
+    throw new WireError(`message is not msgpack: ${String(error).slice(0, 200)}`);
+  }
+  return messages.parse(value);
+}
+
+/** `value` without undefined fields; refuses what msgpackr would write in a way of its own. */
+function plain(value: unknown, depth: number, path: string): unknown {
+  if (value === null || typeof value === "boolean" || typeof value === "number" || typeof value === "string") {
+    return value;
+  }
+  if (depth > codecLimits.depthMax) throw new WireError(`${path} nests deeper than ${codecLimits.depthMax}`);
+  if (value instanceof Uint8Array) return value;
+  if (Array.isArray(value)) return value.map((item, index) => plain(item, depth + 1, `${path}[${index}]`));
+  if (typeof value === "object" && isPlainObject(value)) {
+    const result: Record<string, unknown> = {};
+    for (const [key, item] of Object.entries(value)) {
+      if (item !== undefined) result[key] = plain(item, depth + 1, `${path}.${key}`);
+    }
+    return result;
+  }
+  const found = typeof value === "object" ? value?.constructor?.name ?? "object" : typeof value;
+  throw new WireError(`${path} cannot travel: it is a ${found}; send tensors through toWire()`);
+}
+
+function isPlainObject(value: object): boolean {
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
+}

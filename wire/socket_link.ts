@@ -1,0 +1,235 @@
+/**
+ * Links over WebSockets. The token travels in the upgrade's Authorization header, never in an address; a listener answers
+ * 401 before upgrading, and refuses browsers (any Origin header). It knows no message by name.
+ */
+import { deadline } from "@std/async/deadline";
+import { decode, encode } from "./codec.ts";
+import { WireError } from "./error.ts";
+import { Assembler, frameBytesMax, framesOf, greetingFrame, greetingId } from "./frames.ts";
+import { errorText, Inbox, type Link, type LinkLimits, linkLimits } from "./link.ts";
+import type { Message } from "./messages.ts";
+
+/** Options of {@linkcode connectSocket}. */
+export interface ConnectOptions extends LinkLimits {
+  /** This side's actor id. */
+  id: string;
+  /** The run's token. */
+  token: string;
+  /** Limit for connection and greeting together. @default 10,000 */
+  timeoutMs?: number;
+}
+
+/** Options of {@linkcode listen}. */
+export interface ListenOptions extends LinkLimits {
+  /** This side's actor id. */
+  id: string;
+  token: string;
+  /** Address to bind. @default "127.0.0.1" */
+  hostname?: string;
+  /** 0 takes any free port. @default 0 */
+  port?: number;
+  /** Limit for a client's greeting after the upgrade. @default 5,000 */
+  greetingTimeoutMs?: number;
+}
+
+/** An open listener. */
+export interface Listener {
+  /** `ws://host:port/`, to be given to {@linkcode connectSocket}. */
+  readonly url: string;
+  readonly port: number;
+  /** Stops accepting and ends all links of this listener. */
+  close(): Promise<void>;
+}
+
+/**
+ * Connects to the listener at `url` and exchanges greetings.
+ *
+ * @throws {WireError} when nobody answers within the limit, the token is refused, or the other side is no actor.
+ */
+export async function connectSocket(url: string, options: ConnectOptions): Promise<Link> {
+  const timeoutMs = options.timeoutMs ?? 10_000;
+  const socket = new WebSocket(url, { headers: { authorization: `Bearer ${options.token}` } });
+  try {
+    return await deadline(greet(socket, options), timeoutMs);
+  } catch (error) {
+    socket.close();
+    if (error instanceof WireError) throw new WireError(`connecting to ${url}: ${error.message}`);
+    throw new WireError(`connecting to ${url}: no answer within ${timeoutMs} ms; check that it runs and is reachable`);
+  }
+}
+
+/**
+ * Accepts links at `hostname:port`; `onLink` gets each one after its greeting.
+ *
+ * @throws {WireError} when the address cannot be bound.
+ */
+export function listen(options: ListenOptions, onLink: (link: Link) => void): Listener {
+  const hostname = options.hostname ?? "127.0.0.1";
+  const port = options.port ?? 0;
+  const links = new Set<SocketLink>();
+  const handler = (request: Request): Response => {
+    const refusal = refuse(request, options.token);
+    if (refusal !== undefined) return refusal;
+    const { socket, response } = Deno.upgradeWebSocket(request, { idleTimeout: 60 });
+    accept(socket, options).then((link) => {
+      links.add(link);
+      link.onEnd = () => links.delete(link);
+      onLink(link);
+    }, (error) => socket.close(1008, errorText(error).slice(0, 60)));
+    return response;
+  };
+  const server = serve(hostname, port, handler);
+  return {
+    url: `ws://${hostname.includes(":") ? `[${hostname}]` : hostname}:${server.addr.port}/`,
+    port: server.addr.port,
+    async close(): Promise<void> {
+      for (const link of [...links]) link.close(`${options.id} stopped listening`);
+      await server.shutdown();
+    },
+  };
+}
+
+function serve(hostname: string, port: number, handler: (request: Request) => Response): Deno.HttpServer<Deno.NetAddr> {
+  try {
+    return Deno.serve({ hostname, port, onListen() {} }, handler);
+  } catch (error) {
+    if (error instanceof Deno.errors.AddrInUse) {
+      throw new WireError(
+        `listening on ${hostname}:${port}: the port is in use; stop what uses it or pass --port with another`,
+      );
+    }
+    throw new WireError(`listening on ${hostname}:${port}: ${errorText(error)}`);
+  }
+}
+
+function refuse(request: Request, token: string): Response | undefined {
+  if (request.headers.get("origin") !== null) return new Response("browsers are not served here\n", { status: 403 });
+  if (!sameText(request.headers.get("authorization") ?? "", `Bearer ${token}`)) {
+    return new Response("wrong token\n", { status: 401 });
+  }
+  if (request.headers.get("upgrade")?.toLowerCase() !== "websocket") {
+    return new Response("this address speaks WebSocket only\n", { status: 426 });
+  }
+  return undefined;
+}
+
+/** Compares in time that depends on the lengths only. */
+function sameText(left: string, right: string): boolean {
+  const [a, b] = [new TextEncoder().encode(left), new TextEncoder().encode(right)];
+  let difference = a.length ^ b.length;
+  for (let index = 0; index < b.length; index++) difference |= b[index] ^ a[index % Math.max(1, a.length)];
+  return difference === 0;
+}
+
+/** The client's side: waits for the listener's greeting, answers with ours. */
+function greet(socket: WebSocket, options: ConnectOptions): Promise<SocketLink> {
+  return greetingOf(socket, options).then((link) => {
+    socket.send(greetingFrame(options.id));
+    return link;
+  });
+}
+
+/** The listener's side: greets first, then waits for the client's. */
+async function accept(socket: WebSocket, options: ListenOptions): Promise<SocketLink> {
+  socket.addEventListener("open", () => socket.send(greetingFrame(options.id)), { once: true });
+  return await deadline(greetingOf(socket, options), options.greetingTimeoutMs ?? 5_000);
+}
+
+/** A link as soon as the peer's greeting has come. */
+function greetingOf(socket: WebSocket, limits: LinkLimits): Promise<SocketLink> {
+  socket.binaryType = "arraybuffer";
+  return new Promise((resolve, reject) => {
+    socket.onerror = (event) => reject(new WireError(connectError(event)));
+    socket.onclose = (event) => reject(new WireError(event.reason || "closed before the greeting"));
+    socket.onmessage = (event) => {
+      try {
+        if (!(event.data instanceof ArrayBuffer)) throw new WireError("first frame is no greeting");
+        const peer = greetingId(new Uint8Array(event.data));
+        resolve(new SocketLink(socket, peer, linkLimits(limits)));
+      } catch (error) {
+        socket.onmessage = null;
+        reject(error);
+      }
+    };
+  });
+}
+
+function connectError(event: Event): string {
+  const text = event instanceof ErrorEvent ? event.message : "connection failed";
+  if (text.includes("401")) return "the token was refused; pass the token that the run printed";
+  if (text.includes("tcp connect error")) return "nobody listens there; check the address and that the run is up";
+  return text;
+}
+
+class SocketLink extends Inbox implements Link {
+  onEnd: (() => void) | undefined;
+  readonly #assembler: Assembler;
+
+  constructor(
+    private readonly socket: WebSocket,
+    readonly peer: string,
+    private readonly bounds: Required<LinkLimits>,
+  ) {
+    super();
+    this.#assembler = new Assembler(bounds.messageBytesMax);
+    socket.onmessage = (event) => this.#receive(event.data);
+    socket.onerror = (event) => this.#finish(event instanceof ErrorEvent ? event.message : "connection failed");
+    socket.onclose = (event) => this.#finish(event.reason || `connection to ${peer} was lost`);
+  }
+
+  get bufferedBytes(): number {
+    return this.socket.bufferedAmount;
+  }
+
+  send(message: Message): void {
+    this.assertOpen(this.peer);
+    const bytes = encode(message);
+    if (bytes.byteLength > this.bounds.messageBytesMax) {
+      throw new WireError(
+        `sending "${message.type}" to ${this.peer}: ${bytes.byteLength} bytes are more than ${this.bounds.messageBytesMax}`,
+      );
+    }
+    if (this.bufferedBytes + bytes.byteLength > this.bounds.bufferedBytesMax) {
+      const reason =
+        `${this.peer} does not read: ${this.bufferedBytes} bytes wait, at most ${this.bounds.bufferedBytesMax} may`;
+      this.close(reason);
+      throw new WireError(`sending "${message.type}": ${reason}`);
+    }
+    // The socket may be closing though its close event has not come yet; sending would be silently dropped.
+    if (this.socket.readyState !== WebSocket.OPEN) {
+      throw new WireError(`sending "${message.type}" to ${this.peer}: the connection is closing`);
+    }
+    for (const frame of framesOf(bytes, frameBytesMax)) this.socket.send(frame);
+  }
+
+  close(reason: string): void {
+    if (this.closedReason !== undefined) return;
+    // The protocol allows a reason of 123 bytes.
+    this.socket.close(4000, closeReason(reason));
+    this.#finish(reason);
+  }
+
+  #receive(data: unknown): void {
+    if (this.closedReason !== undefined) return;
+    let message: Message | undefined;
+    try {
+      if (!(data instanceof ArrayBuffer)) throw new WireError("text frame");
+      const bytes = this.#assembler.take(new Uint8Array(data));
+      if (bytes !== undefined) message = decode(bytes);
+    } catch (error) {
+      return this.close(`bad message from ${this.peer}: ${errorText(error)}`);
+    }
+    if (message !== undefined) this.deliver(message);
+  }
+
+  #finish(reason: string): void {
+    if (!this.end(reason)) return;
+    this.onEnd?.();
+  }
+}
+
+/** `reason` cut to the 123 bytes of UTF-8 that a close frame carries. */
+function closeReason(reason: string): string {
+  const bytes = new TextEncoder().encode(reason);
+  return bytes.byteLength <= 123 ? reason : new TextDecoder().decode(bytes.subarray(0, 120)).replace(/\uFFFD+$/, "");
+}

@@ -1,0 +1,121 @@
+/**
+ * The messages of a training run, one zod shape each: who starts, what a step needs, what a checkpoint holds. It knows the
+ * words of training but nothing of what is done with them.
+ */
+import { z } from "zod";
+import { wireTensor } from "./tensor.ts";
+
+const step = z.number().int().min(0);
+const replica = z.number().int().min(0).max(1_048_575);
+const actor = z.string().min(1).max(128);
+const text = z.string().max(8192);
+const milliseconds = z.number().min(0);
+
+/** Who carries which replicas: `[low, high)`. */
+const trainerSeat = z.strictObject({ id: actor, low: replica, high: replica });
+
+/** One named tensor of the training state, under torchvision's names and layouts. */
+const namedTensor = z.strictObject({
+  file: z.enum(["model", "optimizer"]),
+  name: z.string().max(512),
+  tensor: wireTensor,
+});
+
+/** Shapes of the run's life: hosts, configuration, steps, the end. */
+export const lifeMessages = {
+  /** Host → controller: this machine takes actors. */
+  "host-ready": z.strictObject({ adapters: z.array(text).max(64) }),
+  /** Controller → host: start one actor. */
+  "spawn": z.strictObject({ id: actor, role: actor, environment: z.record(z.string(), z.string()) }),
+  /** Host → controller: an actor's process ended. */
+  "actor-exited": z.strictObject({ actor, code: z.number().int(), lines: z.array(text).max(64) }),
+  /** Host → controller: what an actor wrote. */
+  "log-lines": z.strictObject({ actor, lines: z.array(text).max(256) }),
+  /** Controller → every actor: the run's configuration and who does what. */
+  "configure": z.strictObject({
+    config: z.record(z.string(), z.unknown()),
+    trainers: z.array(trainerSeat).max(65_536),
+    shards: z.array(actor).min(1).max(4096),
+    adapter: z.strictObject({ provider: z.string().optional(), name: z.string().optional() }).optional(),
+  }),
+  /** Any actor → controller: configured; `detail` is a line for people, such as the adapter in use. */
+  "ready": z.strictObject({ detail: text }),
+  /** Controller → trainers: take this step. */
+  "step": z.strictObject({ step, learningRate: z.number() }),
+  /** Trainer → controller: the step is taken; one row per replica it carries. */
+  "step-done": z.strictObject({
+    step,
+    replicas: z.array(z.strictObject({ replica, loss: z.number(), embeddingDeviation: z.number() })).max(65_536),
+    dataMs: milliseconds,
+    computeMs: milliseconds,
+    syncMs: milliseconds,
+    deviceBytes: z.number().min(0),
+  }),
+  /** Sinkhorn coordinator → controller: how evenly the step's samples use the prototypes. */
+  "assignment": z.strictObject({ step, perplexity: z.number() }),
+} as const;
+
+/** Shapes of the data path. */
+export const dataMessages = {
+  /** Trainer → loader. */
+  "want-batch": z.strictObject({ step, replica }),
+  /** Loader → trainer: decoded images of one replica's step, RGB bytes one image after the other. */
+  "batch": z.strictObject({
+    step,
+    replica,
+    ids: z.array(z.number().int().min(0)).max(65_536),
+    widths: z.array(z.number().int().min(1)).max(65_536),
+    heights: z.array(z.number().int().min(1)).max(65_536),
+    pixels: wireTensor,
+  }),
+  /** Loader → controller: images that could not be read and what took their place. */
+  "images-replaced": z.strictObject({
+    step,
+    images: z.array(z.strictObject({ file: text, replacement: text, error: text })).max(65_536),
+  }),
+} as const;
+
+/** Shapes of the sums over replicas and of the world-wide assignment. */
+export const exchangeMessages = {
+  /** Trainer → sync shard: the sum over slots `[low, high)` of `slots`. */
+  "contribute": z.strictObject({
+    key: z.string().max(256),
+    slots: replica,
+    low: replica,
+    high: replica,
+    values: wireTensor,
+  }),
+  /** Sync shard → trainers that contributed. */
+  "reduced": z.strictObject({ key: z.string().max(256), values: wireTensor }),
+  /** Trainer → Sinkhorn coordinator: `[assignCrops, rows, prototypes]`; the first `batch` rows are this step's samples. */
+  "scores": z.strictObject({ step, replica, batch: replica, rows: replica, values: wireTensor }),
+  /** Sinkhorn coordinator → trainer: `[assignCrops, batch, prototypes]`. */
+  "codes": z.strictObject({ step, replica, values: wireTensor }),
+} as const;
+
+/** Shapes of checkpoints. */
+export const checkpointMessages = {
+  /** Controller → trainers and checkpointer: keep the state before step `step`. */
+  "save": z.strictObject({ step, progress: z.record(z.string(), z.unknown()) }),
+  /** Trainer → checkpointer. */
+  "snapshot-part": z.strictObject({ step, part: namedTensor }),
+  /** Trainer → checkpointer: `parts` tensors were sent; `digest` is the SHA-256 of its weights. */
+  "snapshot-end": z.strictObject({ step, parts: z.number().int().min(0), digest: z.string().length(64) }),
+  /** Checkpointer → controller. */
+  "saved": z.strictObject({ step, folder: text, digest: z.string().length(64) }),
+  /** Controller → checkpointer: read the newest valid checkpoint, or that of a step, and send it to the trainers. */
+  "load": z.strictObject({ step: step.optional() }),
+  /** Checkpointer → controller. */
+  "loaded": z.strictObject({
+    step,
+    digest: z.string().length(64),
+    progress: z.record(z.string(), z.unknown()),
+    notes: z.array(text).max(64),
+  }),
+  /** Checkpointer → trainers. */
+  "state-part": z.strictObject({ step, part: namedTensor }),
+  /** Checkpointer → trainers: the state is complete. */
+  "state-end": z.strictObject({ step, parts: z.number().int().min(0) }),
+  /** Trainer → controller. */
+  "restored": z.strictObject({ step }),
+} as const;
