@@ -1,0 +1,195 @@
+/**
+ * Routes messages by actor id. Links are made on the first message to an actor whose address a `directory` message told,
+ * or accepted from others; what is sent before a link exists waits, bounded in number and time. A lost peer is reported
+ * once. It knows no role and restarts nothing.
+ */
+import { errorText, type Link } from "../../wire/link.ts";
+import { localMessageTypes, type Message } from "../../wire/messages.ts";
+import { connectSocket, listen, type ListenOptions } from "../../wire/socket_link.ts";
+import type { ActorId } from "./behavior.ts";
+import { type Clock, realClock } from "./clock.ts";
+
+/** One actor's way to all others. */
+export interface Network {
+  readonly id: ActorId;
+  /** Sends, or keeps the message until the peer can be reached. Never throws: a lost peer is reported by `onPeerDown`. */
+  send(to: ActorId, message: Message): void;
+  onMessage: ((message: Message, from: ActorId) => void) | undefined;
+  /** Called once for each peer that is lost, not for those that {@linkcode Network.close} ends. */
+  onPeerDown: ((peer: ActorId, reason: string) => void) | undefined;
+  /** Ends all links, with `reason` told to the peers. */
+  close(reason: string): void;
+}
+
+/** Bounds and parts of a {@linkcode LinkNetwork}. */
+export interface NetworkOptions {
+  id: ActorId;
+  clock?: Clock;
+  /** Opens a link to a known address. */
+  connect(peer: ActorId, url: string): Promise<Link>;
+  /** Longest wait for a peer's address and link. @default 15,000 */
+  reachTimeoutMs?: number;
+  /** Most messages that wait for one peer. @default 10,000 */
+  waitingMax?: number;
+}
+
+/** Messages that wait for a link. */
+interface Waiting {
+  messages: Message[];
+  connecting: boolean;
+  cancelDeadline: () => void;
+}
+
+/** A network over any kind of link. */
+export class LinkNetwork implements Network {
+  onMessage: ((message: Message, from: ActorId) => void) | undefined;
+  onPeerDown: ((peer: ActorId, reason: string) => void) | undefined;
+  readonly id: ActorId;
+  readonly #options: NetworkOptions;
+  readonly #clock: Clock;
+  readonly #urls = new Map<ActorId, string>();
+  /** All links of a peer; the first is used for sending, so that its messages stay in order. */
+  readonly #links = new Map<ActorId, Link[]>();
+  readonly #waiting = new Map<ActorId, Waiting>();
+  readonly #down = new Map<ActorId, string>();
+  #closed = false;
+
+  constructor(options: NetworkOptions) {
+    this.id = options.id;
+    this.#options = options;
+    this.#clock = options.clock ?? realClock;
+  }
+
+  /** Remembers where `peer` listens, and forgets that it was lost. */
+  addUrl(peer: ActorId, url: string): void {
+    if (peer === this.id) return;
+    if (this.#urls.get(peer) !== url) this.#down.delete(peer);
+    this.#urls.set(peer, url);
+    this.#connect(peer);
+  }
+
+  /** Takes a link that is open already, for instance one accepted by a listener. */
+  adopt(link: Link): void {
+    if (this.#closed) return link.close(`${this.id} has ended`);
+    const peer = link.peer;
+    this.#down.delete(peer);
+    this.#links.set(peer, [...this.#links.get(peer) ?? [], link]);
+    link.onMessage = (message) => this.#receive(message, link);
+    link.onClose = (reason) => this.#lose(peer, reason);
+    const waiting = this.#waiting.get(peer);
+    this.#waiting.delete(peer);
+    waiting?.cancelDeadline();
+    for (const message of waiting?.messages ?? []) this.send(peer, message);
+  }
+
+  send(to: ActorId, message: Message): void {
+    if (this.#closed) return;
+    const link = this.#links.get(to)?.[0];
+    if (link === undefined) return this.#wait(to, message);
+    try {
+      link.send(message);
+    } catch (error) {
+      this.#lose(to, errorText(error));
+    }
+  }
+
+  close(reason: string): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const waiting of this.#waiting.values()) waiting.cancelDeadline();
+    this.#waiting.clear();
+    for (const links of this.#links.values()) for (const link of links) link.close(reason);
+    this.#links.clear();
+  }
+
+  #receive(message: Message, link: Link): void {
+    if (this.#closed) return;
+    if (localMessageTypes.has(message.type)) return link.close(`"${message.type}" must not come over a link`);
+    if (message.type === "directory") { for (const { id, url } of message.actors) this.addUrl(id, url); }
+    this.onMessage?.(message, link.peer);
+  }
+
+  #wait(to: ActorId, message: Message): void {
+    if (this.#down.has(to)) return;
+    let waiting = this.#waiting.get(to);
+    if (waiting === undefined) {
+      const limitMs = this.#options.reachTimeoutMs ?? 15_000;
+      const late = () =>
+        this.#lose(to, `not reached within ${limitMs} ms${this.#urls.has(to) ? "" : ": address unknown"}`);
+      waiting = { messages: [], connecting: false, cancelDeadline: this.#clock.after(limitMs, late) };
+      this.#waiting.set(to, waiting);
+    }
+    const waitingMax = this.#options.waitingMax ?? 10_000;
+    if (waiting.messages.length >= waitingMax) return this.#lose(to, `${waitingMax} messages wait for its link`);
+    waiting.messages.push(message);
+    this.#connect(to);
+  }
+
+  #connect(peer: ActorId): void {
+    const waiting = this.#waiting.get(peer);
+    const url = this.#urls.get(peer);
+    if (waiting === undefined || waiting.connecting || url === undefined) return;
+    waiting.connecting = true;
+    this.#options.connect(peer, url).then((link) => {
+      if (link.peer !== peer) {
+        link.close(`expected ${peer}, found ${link.peer}`);
+        return this.#lose(peer, `${link.peer} answers at its address`);
+      }
+      this.adopt(link);
+    }, (error) => {
+      if (this.#waiting.get(peer) === waiting) this.#lose(peer, errorText(error));
+    });
+  }
+
+  #lose(peer: ActorId, reason: string): void {
+    if (this.#closed || this.#down.has(peer)) return;
+    this.#down.set(peer, reason);
+    this.#waiting.get(peer)?.cancelDeadline();
+    this.#waiting.delete(peer);
+    const links = this.#links.get(peer) ?? [];
+    this.#links.delete(peer);
+    for (const link of links) link.close(reason);
+    this.onPeerDown?.(peer, reason);
+  }
+}
+
+/** Options of {@linkcode openSocketNetwork}. */
+export interface SocketNetworkOptions extends Omit<NetworkOptions, "connect"> {
+  token: string;
+  /** Accepts links too when given; port 0 takes any. */
+  listen?: { hostname: string; port: number };
+  /** Longest wait for one connection. @default 10,000 */
+  connectTimeoutMs?: number;
+}
+
+/** A network over WebSockets, with its own address when it listens. */
+export interface SocketNetwork {
+  readonly network: LinkNetwork;
+  /** Where others reach this actor; null when it does not listen. */
+  readonly url: string | null;
+  /** Ends the listener too. */
+  close(reason: string): Promise<void>;
+}
+
+/**
+ * Opens a network over WebSockets.
+ *
+ * @throws {WireError} when the address cannot be bound.
+ */
+export function openSocketNetwork(options: SocketNetworkOptions): SocketNetwork {
+  const { id, token } = options;
+  const network = new LinkNetwork({
+    ...options,
+    connect: (_peer, url) => connectSocket(url, { id, token, timeoutMs: options.connectTimeoutMs ?? 10_000 }),
+  });
+  const listenOptions: ListenOptions | undefined = options.listen && { id, token, ...options.listen };
+  const listener = listenOptions && listen(listenOptions, (link) => network.adopt(link));
+  return {
+    network,
+    url: listener?.url ?? null,
+    async close(reason: string): Promise<void> {
+      network.close(reason);
+      await listener?.close();
+    },
+  };
+}
