@@ -2,6 +2,7 @@
  * What an actor is: a starting state, and a function from (state, message) to (next state, effects). Behaviours decide;
  * the loop acts. This file runs nothing.
  */
+import type { Link } from "../../wire/link.ts";
 import type { LogLevel, Message } from "../../wire/messages.ts";
 
 /** Name of an actor, unique in its run: `"trainer-0"`. */
@@ -44,6 +45,8 @@ export interface ActorContext {
   readonly controller: ActorId;
   /** Options of the role, to be parsed by it. */
   readonly options: unknown;
+  /** Joins a link of the role's own making, such as one to its Worker, to the actor's network. */
+  readonly adopt: (link: Link) => void;
 }
 
 /** A role: how to make an actor of it. */

@@ -14,6 +14,7 @@ export interface Network {
   readonly id: ActorId;
   /** Sends, or keeps the message until the peer can be reached. Never throws: a lost peer is reported by `onPeerDown`. */
   send(to: ActorId, message: Message): void;
+  /** Called for each message. Nothing is delivered before this and `onPeerDown` are both set. */
   onMessage: ((message: Message, from: ActorId) => void) | undefined;
   /** Called once for each peer that is lost, not for those that {@linkcode Network.close} ends. */
   onPeerDown: ((peer: ActorId, reason: string) => void) | undefined;
@@ -42,9 +43,11 @@ interface Waiting {
 
 /** A network over any kind of link. */
 export class LinkNetwork implements Network {
-  onMessage: ((message: Message, from: ActorId) => void) | undefined;
-  onPeerDown: ((peer: ActorId, reason: string) => void) | undefined;
   readonly id: ActorId;
+  #onMessage: ((message: Message, from: ActorId) => void) | undefined;
+  #onPeerDown: ((peer: ActorId, reason: string) => void) | undefined;
+  /** What happened before anybody listened. */
+  #early: (() => void)[] = [];
   readonly #options: NetworkOptions;
   readonly #clock: Clock;
   readonly #urls = new Map<ActorId, string>();
@@ -58,6 +61,24 @@ export class LinkNetwork implements Network {
     this.id = options.id;
     this.#options = options;
     this.#clock = options.clock ?? realClock;
+  }
+
+  get onMessage(): ((message: Message, from: ActorId) => void) | undefined {
+    return this.#onMessage;
+  }
+
+  set onMessage(handler: ((message: Message, from: ActorId) => void) | undefined) {
+    this.#onMessage = handler;
+    this.#tellEarly();
+  }
+
+  get onPeerDown(): ((peer: ActorId, reason: string) => void) | undefined {
+    return this.#onPeerDown;
+  }
+
+  set onPeerDown(handler: ((peer: ActorId, reason: string) => void) | undefined) {
+    this.#onPeerDown = handler;
+    this.#tellEarly();
   }
 
   /** Remembers where `peer` listens, and forgets that it was lost. */
@@ -106,7 +127,21 @@ export class LinkNetwork implements Network {
     if (this.#closed) return;
     if (localMessageTypes.has(message.type)) return link.close(`"${message.type}" must not come over a link`);
     if (message.type === "directory") { for (const { id, url } of message.actors) this.addUrl(id, url); }
-    this.onMessage?.(message, link.peer);
+    this.#tell(() => this.#onMessage?.(message, link.peer));
+  }
+
+  /** Runs `event` when both handlers are set, in order. */
+  #tell(event: () => void): void {
+    this.#early.push(event);
+    this.#tellEarly();
+  }
+
+  #tellEarly(): void {
+    while (this.#onMessage !== undefined && this.#onPeerDown !== undefined) {
+      const event = this.#early.shift();
+      if (event === undefined) return;
+      event();
+    }
   }
 
   #wait(to: ActorId, message: Message): void {
@@ -149,7 +184,7 @@ export class LinkNetwork implements Network {
     const links = this.#links.get(peer) ?? [];
     this.#links.delete(peer);
     for (const link of links) link.close(reason);
-    this.onPeerDown?.(peer, reason);
+    this.#tell(() => this.#onPeerDown?.(peer, reason));
   }
 }
 

@@ -1,0 +1,115 @@
+/**
+ * What runs inside an actor's own process: reads its bootstrap from stdin, opens its network, says hello to the
+ * controller, runs its behaviour, beats, and ends with it. When stdin ends, the parent is gone and so is the actor. It
+ * knows roles only as a table given to it.
+ */
+import { deadline } from "@std/async/deadline";
+import { connectSocket } from "../../wire/socket_link.ts";
+import { errorText } from "../../wire/link.ts";
+import type { Log, Role } from "./behavior.ts";
+import { type Bootstrap, parseBootstrap } from "./bootstrap.ts";
+import { logLine, LogTail } from "./log.ts";
+import { type ActorEnd, runActor, stackText } from "./loop.ts";
+import { openSocketNetwork } from "./network.ts";
+
+/** Exit codes of an actor's process. */
+export const exitCodes = { ended: 0, failed: 1, badBootstrap: 2, parentGone: 3 } as const;
+
+const bootstrapTimeoutMs = 10_000;
+const bootstrapBytesMax = 16 * 1024 * 1024;
+
+/** Runs the one actor of this process and exits with it; never returns. */
+export async function runActorProcess(roles: Readonly<Record<string, Role>>): Promise<never> {
+  const tail = new LogTail();
+  const log: Log = (level, text) => {
+    const line = logLine(level, text);
+    tail.add(line);
+    console.error(line);
+  };
+  let bootstrap: Bootstrap;
+  try {
+    bootstrap = await readBootstrap();
+  } catch (error) {
+    log("error", errorText(error));
+    Deno.exit(exitCodes.badBootstrap);
+  }
+  try {
+    const end = await runWith(bootstrap, { roles, log, tail });
+    Deno.exit(end.error === undefined ? exitCodes.ended : exitCodes.failed);
+  } catch (error) {
+    log("error", error instanceof Error ? stackText(error) : String(error));
+    Deno.exit(exitCodes.failed);
+  }
+}
+
+async function runWith(
+  bootstrap: Bootstrap,
+  parts: { roles: Readonly<Record<string, Role>>; log: Log; tail: LogTail },
+): Promise<ActorEnd> {
+  const { id, controller, token } = bootstrap;
+  const role = Object.hasOwn(parts.roles, bootstrap.role) ? parts.roles[bootstrap.role] : undefined;
+  if (role === undefined) throw new TypeError(`starting ${id}: role "${bootstrap.role}" is unknown`);
+  const listen = role.listens ? { hostname: bootstrap.listen, port: bootstrap.listenPort } : undefined;
+  const opened = openSocketNetwork({ id, token, listen });
+  const link = await connectSocket(bootstrap.controllerUrl, { id, token });
+  if (link.peer !== controller) throw new TypeError(`starting ${id}: expected ${controller}, found ${link.peer}`);
+  opened.network.addUrl(controller, bootstrap.controllerUrl);
+  const behavior = await role.create({
+    id,
+    role: bootstrap.role,
+    controller,
+    options: bootstrap.options,
+    adopt: (own) => opened.network.adopt(own),
+  });
+  opened.network.adopt(link);
+  opened.network.send(controller, { type: "hello", id, role: bootstrap.role, url: opened.url, pid: Deno.pid });
+  const handle = runActor(behavior, {
+    id,
+    network: opened.network,
+    log: parts.log,
+    controller,
+    logTail: () => parts.tail.lines(),
+    heartbeat: { to: controller, intervalMs: bootstrap.heartbeatMs },
+  });
+  const onRejection = (event: PromiseRejectionEvent) => {
+    event.preventDefault();
+    parts.log("error", event.reason instanceof Error ? stackText(event.reason) : String(event.reason));
+    handle.stop("unhandled rejection");
+  };
+  globalThis.addEventListener("unhandledrejection", onRejection);
+  const end = await handle.done;
+  // Lets the last messages leave; the peer's close would lose nothing that was read, only what was not yet sent.
+  await deadline(opened.close(end.reason.slice(0, 100)), 2_000).catch(() => {});
+  return end;
+}
+
+/** Reads the first line of stdin, then watches for its end in the background. */
+async function readBootstrap(): Promise<Bootstrap> {
+  const reader = Deno.stdin.readable.getReader();
+  const decoder = new TextDecoder();
+  let text = "";
+  const readLine = async (): Promise<string> => {
+    while (true) {
+      const { value, done } = await reader.read();
+      if (done) throw new TypeError("starting an actor: stdin ended before its first line");
+      text += decoder.decode(value, { stream: true });
+      const lineEnd = text.indexOf("\n");
+      if (lineEnd >= 0) return text.slice(0, lineEnd);
+      if (text.length > bootstrapBytesMax) {
+        throw new TypeError("starting an actor: its first line of stdin is too long");
+      }
+    }
+  };
+  const bootstrap = parseBootstrap(await deadline(readLine(), bootstrapTimeoutMs));
+  exitWithParent(reader);
+  return bootstrap;
+}
+
+async function exitWithParent(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<void> {
+  try {
+    while (!(await reader.read()).done);
+  } catch {
+    // A broken pipe says the same as its end.
+  }
+  Deno.exit(exitCodes.parentGone);
+}

@@ -1,0 +1,149 @@
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { deadline } from "@std/async/deadline";
+import type { Bootstrap } from "../../../actors/runtime/bootstrap.ts";
+import { MemoryHub } from "../../../actors/runtime/memory_hub.ts";
+import { type Network, openSocketNetwork, type SocketNetwork } from "../../../actors/runtime/network.ts";
+import { spawnActor, type SpawnedActor, spawnInProcess } from "../../../actors/runtime/spawn.ts";
+import type { Message } from "../../../wire/messages.ts";
+import { echo } from "./echo_entry.ts";
+
+const entry = new URL("./echo_entry.ts", import.meta.url);
+const token = "secret-of-the-test";
+
+/** What the controller saw, with a way to wait for it. */
+class Seen {
+  readonly messages: { message: Message; from: string }[] = [];
+  readonly down: { peer: string; reason: string }[] = [];
+  #wake: () => void = () => {};
+
+  constructor(network: Network) {
+    network.onMessage = (message, from) => {
+      this.messages.push({ message, from });
+      this.#wake();
+    };
+    network.onPeerDown = (peer, reason) => {
+      this.down.push({ peer, reason });
+      this.#wake();
+    };
+  }
+
+  async until<T>(find: () => T | undefined): Promise<T> {
+    const poll = async (): Promise<T> => {
+      while (true) {
+        const found = find();
+        if (found !== undefined) return found;
+        await new Promise<void>((resolve) => this.#wake = resolve);
+      }
+    };
+    return await deadline(poll(), 15_000);
+  }
+
+  message<K extends Message["type"]>(type: K, from: string): Promise<Extract<Message, { type: K }>> {
+    return this.until(() => {
+      const found = this.messages.find((seen) => seen.message.type === type && seen.from === from)?.message;
+      return found as Extract<Message, { type: K }> | undefined;
+    });
+  }
+}
+
+function bootstrapOf(id: string, controllerUrl: string): Bootstrap {
+  return {
+    id,
+    role: "echo",
+    controller: "controller",
+    controllerUrl,
+    token,
+    listen: "127.0.0.1",
+    listenPort: 0,
+    heartbeatMs: 50,
+    options: { greeting: `hello, ${id}` },
+  };
+}
+
+function start(id: string, socket: SocketNetwork): SpawnedActor {
+  return spawnActor({ bootstrap: bootstrapOf(id, socket.url ?? ""), permissions: ["--allow-net=127.0.0.1"], entry });
+}
+
+async function withController(test: (socket: SocketNetwork, seen: Seen) => Promise<void>): Promise<void> {
+  const socket = openSocketNetwork({ id: "controller", token, listen: { hostname: "127.0.0.1", port: 0 } });
+  try {
+    await test(socket, new Seen(socket.network));
+  } finally {
+    await socket.close("test over");
+  }
+}
+
+Deno.test("spawnActor() starts processes that say hello, beat, talk to each other and stop when asked", async () => {
+  await withController(async (socket, seen) => {
+    const [a, b] = [start("echo-a", socket), start("echo-b", socket)];
+    const [helloA, helloB] = [await seen.message("hello", "echo-a"), await seen.message("hello", "echo-b")];
+    assertEquals(helloA.pid, a.pid);
+    const actors = [{ id: "echo-a", url: helloA.url ?? "" }, { id: "echo-b", url: helloB.url ?? "" }];
+    socket.network.send("echo-a", { type: "directory", actors });
+    assertEquals((await seen.message("log", "echo-a")).text, "echo-b");
+    await seen.message("heartbeat", "echo-b");
+    for (const actor of [a, b]) socket.network.send(actor.id, { type: "stop", reason: "enough" });
+    assertEquals((await deadline(a.exited, 15_000)).code, 0);
+    assertEquals((await deadline(b.exited, 15_000)).code, 0);
+    assertStringIncludes(a.logTail().join("\n"), 'started with {"greeting":"hello, echo-a"}');
+  });
+});
+
+Deno.test("an actor that throws tells its controller the stack and exits with code 1", async () => {
+  await withController(async (socket, seen) => {
+    const actor = start("echo-a", socket);
+    await seen.message("hello", "echo-a");
+    socket.network.send("echo-a", { type: "ping", count: 13 });
+    const failed = await seen.message("failed", "echo-a");
+    assertStringIncludes(failed.error, "unlucky");
+    assertStringIncludes(failed.error, "echo_entry.ts");
+    assertEquals((await deadline(actor.exited, 15_000)).code, 1);
+  });
+});
+
+Deno.test("an actor that dies hard is reported as down, with its exit code and last lines", async () => {
+  await withController(async (socket, seen) => {
+    const actor = start("echo-a", socket);
+    await seen.message("hello", "echo-a");
+    socket.network.send("echo-a", { type: "ping", count: 99 });
+    assertEquals((await deadline(actor.exited, 15_000)).code, 42);
+    assertEquals((await seen.until(() => seen.down[0])).peer, "echo-a");
+    assert(actor.logTail().length > 0);
+  });
+});
+
+Deno.test("stop() ends an actor by closing its stdin", async () => {
+  await withController(async (socket, seen) => {
+    const actor = start("echo-a", socket);
+    await seen.message("hello", "echo-a");
+    assertEquals((await deadline(actor.stop(5_000), 15_000)).code, 3);
+  });
+});
+
+Deno.test("an actor without its network permission exits and says which flag it lacks", async () => {
+  await withController(async (socket) => {
+    const actor = spawnActor({ bootstrap: bootstrapOf("echo-a", socket.url ?? ""), permissions: [], entry });
+    assertEquals((await deadline(actor.exited, 15_000)).code, 1);
+    assertStringIncludes(actor.logTail().join("\n"), "--allow-net");
+  });
+});
+
+Deno.test("spawnInProcess() runs the same role over memory", async () => {
+  const hub = new MemoryHub();
+  const controller = hub.network("controller");
+  const seen = new Seen(controller);
+  const [a, b] = ["echo-a", "echo-b"].map((id) => {
+    const bootstrap = { ...bootstrapOf(id, ""), heartbeatMs: 60_000 };
+    return spawnInProcess({ bootstrap, role: echo, hub });
+  });
+  assertEquals((await seen.message("hello", "echo-a")).url, "memory:echo-a");
+  const actors = [{ id: "echo-b", url: "memory:echo-b" }];
+  controller.send("echo-a", { type: "directory", actors });
+  assertEquals((await seen.message("log", "echo-a")).text, "echo-b");
+  controller.send("echo-a", { type: "ping", count: 13 });
+  assertStringIncludes((await seen.message("failed", "echo-a")).error, "unlucky");
+  assertEquals((await deadline(a.exited, 5_000)).code, 1);
+  assertEquals((await seen.until(() => seen.down[0])).peer, "echo-a");
+  assertEquals((await deadline(b.stop(1_000), 5_000)).code, 0);
+  hub.remove("controller", "test over");
+});
