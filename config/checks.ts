@@ -1,0 +1,139 @@
+/**
+ * The rules of a configuration that join several options. Each gives the key at fault, what it has to be, and what was
+ * found. This file parses nothing and knows no file.
+ */
+import { findModel, modelNames } from "./models.ts";
+import { nearest } from "./nearest.ts";
+import type { TrainConfig } from "./schema.ts";
+
+/** A broken rule. */
+export interface Fault {
+  readonly path: string;
+  /** Completes the sentence "PATH must …". */
+  readonly requirement: string;
+  readonly found: unknown;
+}
+
+type Check = (config: TrainConfig) => Fault | undefined;
+
+const stageKeys = ["stemWidth", "widths", "depths", "groupWidth"] as const;
+
+function checkModel({ model }: TrainConfig): Fault | undefined {
+  const given = stageKeys.filter((key) => model[key] !== undefined);
+  if (model.name !== undefined) {
+    if (given.length > 0) {
+      const requirement = `not be given beside model.name ${JSON.stringify(model.name)}; remove one of the two`;
+      return { path: `model.${given[0]}`, requirement, found: model[given[0]] };
+    }
+    if (findModel(model.name) === undefined) {
+      const requirement = `be a known model; did you mean "${nearest(model.name, modelNames)}"?`;
+      return { path: "model.name", requirement, found: model.name };
+    }
+    return undefined;
+  }
+  const missing = stageKeys.find((key) => model[key] === undefined);
+  if (missing) {
+    const requirement = "be given where there is no model.name (stemWidth, widths, depths and groupWidth together)";
+    return { path: `model.${missing}`, requirement, found: undefined };
+  }
+  const { widths = [], depths = [], groupWidth = 1 } = model;
+  if (widths.length !== depths.length) {
+    return {
+      path: "model.depths",
+      requirement: `have as many stages as model.widths (${widths.length})`,
+      found: depths,
+    };
+  }
+  const odd = widths.find((width) => width % Math.min(groupWidth, width) !== 0);
+  if (odd !== undefined) {
+    return {
+      path: "model.groupWidth",
+      requirement: `divide every one of model.widths (not ${odd})`,
+      found: groupWidth,
+    };
+  }
+}
+
+function checkCrops({ crops, assignCrops }: TrainConfig): Fault | undefined {
+  const sizes = crops.flatMap((crop) => Array<number>(crop.count).fill(crop.size));
+  if (sizes.length < 2) {
+    return { path: "crops", requirement: "add up to at least 2 crops per image", found: sizes.length };
+  }
+  const outside = assignCrops.find((crop) => crop >= sizes.length);
+  if (outside !== undefined) {
+    const requirement = `name crops from 0 to ${sizes.length - 1} (crops add up to ${sizes.length})`;
+    return { path: "assignCrops", requirement, found: assignCrops };
+  }
+  if (new Set(assignCrops).size !== assignCrops.length) {
+    return { path: "assignCrops", requirement: "name each crop once", found: assignCrops };
+  }
+  const assigned = new Set(assignCrops.map((crop) => sizes[crop]));
+  if (assigned.size > 1) {
+    const requirement = `name crops of one size (these have ${[...assigned].join(" and ")} pixels)`;
+    return { path: "assignCrops", requirement, found: assignCrops };
+  }
+}
+
+function checkRanges({ crops, augmentation }: TrainConfig): Fault | undefined {
+  const ranges: [string, readonly [number, number] | readonly number[]][] = [
+    ...crops.map((crop, i): [string, readonly number[]] => [`crops[${i}].scale`, crop.scale]),
+    ["augmentation.ratio", augmentation.ratio],
+    ["augmentation.blurSigma", augmentation.blurSigma],
+  ];
+  const reversed = ranges.find(([, [min, max]]) => min > max);
+  if (reversed) return { path: reversed[0], requirement: "be [smallest, largest]", found: reversed[1] };
+  const large = crops.findIndex((crop) => crop.scale[1] > 1);
+  if (large >= 0) return { path: `crops[${large}].scale`, requirement: "be at most 1", found: crops[large].scale };
+}
+
+function checkReplicas(config: TrainConfig): Fault | undefined {
+  const { replicas, syncBatchNormGroup: group, cluster } = config;
+  if (cluster.trainers > replicas) {
+    const requirement = `be at most replicas (${replicas}), for a trainer carries at least one`;
+    return { path: "cluster.trainers", requirement, found: cluster.trainers };
+  }
+  if (replicas % group !== 0) {
+    return { path: "syncBatchNormGroup", requirement: `divide replicas (${replicas})`, found: group };
+  }
+  if (cluster.adapters.length > cluster.trainers) {
+    const requirement = `have at most one entry per trainer (cluster.trainers is ${cluster.trainers})`;
+    return { path: "cluster.adapters", requirement, found: cluster.adapters.length };
+  }
+}
+
+function checkLength(config: TrainConfig): Fault | undefined {
+  const { steps, epochs, schedule, prototypes, queue } = config;
+  if (steps === undefined && epochs === undefined) {
+    return { path: "steps", requirement: "be given (or epochs)", found: undefined };
+  }
+  if (steps !== undefined && epochs !== undefined) {
+    return {
+      path: "epochs",
+      requirement: `not be given beside steps (${steps}); remove one of the two`,
+      found: epochs,
+    };
+  }
+  if (schedule.warmupSteps > 0 && schedule.warmupStart > schedule.learningRate) {
+    const requirement = `be at most schedule.learningRate (${schedule.learningRate})`;
+    return { path: "schedule.warmupStart", requirement, found: schedule.warmupStart };
+  }
+  if (queue.length > 0 && queue.length % config.replicas !== 0) {
+    return { path: "queue.length", requirement: `be a multiple of replicas (${config.replicas})`, found: queue.length };
+  }
+  if (steps === undefined) return undefined;
+  const under = (path: string, found: number): Fault | undefined =>
+    found > 0 && found >= steps ? { path, requirement: `be less than steps (${steps})`, found } : undefined;
+  return under("prototypes.frozenSteps", prototypes.frozenSteps) ??
+    under("schedule.warmupSteps", schedule.warmupSteps) ??
+    (queue.length > 0 ? under("queue.startStep", queue.startStep) : undefined);
+}
+
+const checks: readonly Check[] = [checkModel, checkCrops, checkRanges, checkReplicas, checkLength];
+
+/** The first broken rule of `config`, if any. */
+export function findFault(config: TrainConfig): Fault | undefined {
+  for (const check of checks) {
+    const fault = check(config);
+    if (fault) return fault;
+  }
+}
