@@ -1,0 +1,392 @@
+/**
+ * Batch normalisation over the rows of `x [rows, channels]` (NHWC flattened), optionally with ReLU: moments, normalise,
+ * and the gradient. Moments are a mean and a sum of centred squares per chunk of rows, merged in order by Chan's formula,
+ * so that a large mean costs no precision. Between the steps stand small per-channel tables (planar, `[n, channels]`),
+ * which a caller may replace by tables summed over replicas. How replicas talk is not known here.
+ *
+ * Table "normaliser" `[4, channels]`: mean, gamma / sqrt(variance + epsilon), beta, 1 / sqrt(variance + epsilon).
+ */
+import type { Kernel } from "./kernel.ts";
+import { chunksOf, once, pointwise, vectorOf } from "./wgsl.ts";
+
+/** Static shape of a batch normalisation. */
+export interface BatchNormShape {
+  /** N * H * W. */
+  readonly rows: number;
+  readonly channels: number;
+}
+
+const nameOf = ({ rows, channels }: BatchNormShape) => `${rows}x${channels}`;
+
+function partition({ rows, channels }: BatchNormShape) {
+  const { element, width } = vectorOf(channels);
+  const lanes = channels / width;
+  return { element, width, lanes, ...chunksOf(rows, lanes) };
+}
+
+/** Floats of the buffer of partial sums that the two passes of moments and of gradient sums share. */
+export function batchNormPartials(shape: BatchNormShape): number {
+  return 2 * partition(shape).chunks * shape.channels;
+}
+
+/**
+ * First pass of the moments. Buffers: x, partials `[chunks, 2, channels]` (sum, centred sum of squares of each chunk).
+ * Squares are taken about the mean of the chunk's first 8 rows, then moved to the chunk's own mean.
+ */
+export function batchNormMoments(shape: BatchNormShape): Kernel {
+  return once(`batch norm moments ${nameOf(shape)}`, () => {
+    const { element, lanes, chunks, chunkRows } = partition(shape);
+    return pointwise({
+      label: `batch norm moments ${nameOf(shape)}`,
+      storage: [["x", "read", element], ["partials", "write", element]],
+      invocations: chunks * lanes,
+      body: `
+  let column = i % ${lanes}u;
+  let chunk = i / ${lanes}u;
+  let first = chunk * ${chunkRows}u;
+  let end = min(first + ${chunkRows}u, ${shape.rows}u);
+  var shift = ${element}(0);
+  let headEnd = min(first + 8u, end);
+  for (var row = first; row < headEnd; row++) { shift += x[row * ${lanes}u + column]; }
+  shift /= f32(headEnd - first);
+  var total = ${element}(0);
+  var squares = ${element}(0);
+  for (var block = first; block < end; block += 32u) {
+    var blockTotal = ${element}(0);
+    var blockSquares = ${element}(0);
+    let blockEnd = min(block + 32u, end);
+    for (var row = block; row < blockEnd; row++) {
+      let d = x[row * ${lanes}u + column] - shift;
+      blockTotal += d;
+      blockSquares += d * d;
+    }
+    total += blockTotal;
+    squares += blockSquares;
+  }
+  let count = f32(end - first);
+  partials[chunk * ${2 * lanes}u + column] = total + shift * count;
+  partials[chunk * ${2 * lanes}u + ${lanes}u + column] = max(squares - total * total / count, ${element}(0));`,
+    });
+  });
+}
+
+/** WGSL that merges the partial moments of channel(s) `i` into `mean` and `squares` (centred sum of squares). */
+function mergeMoments(shape: BatchNormShape): string {
+  const { element, lanes, chunks, chunkRows } = partition(shape);
+  return `
+  var sum = ${element}(0);
+  for (var block = 0u; block < ${chunks}u; block += 16u) {
+    var blockSum = ${element}(0);
+    let blockEnd = min(block + 16u, ${chunks}u);
+    for (var chunk = block; chunk < blockEnd; chunk++) { blockSum += partials[chunk * ${2 * lanes}u + i]; }
+    sum += blockSum;
+  }
+  let mean = sum * ${1 / shape.rows};
+  var squares = ${element}(0);
+  for (var chunk = 0u; chunk < ${chunks}u; chunk++) {
+    let count = f32(min(${chunkRows}u, ${shape.rows}u - chunk * ${chunkRows}u));
+    let d = partials[chunk * ${2 * lanes}u + i] / count - mean;
+    squares += partials[chunk * ${2 * lanes}u + ${lanes}u + i] + d * d * count;
+  }`;
+}
+
+const writeNormaliser = (lanes: number, epsilon: number) => `
+  let inverse = inverseSqrt(variance + ${epsilon});
+  normaliser[i] = mean;
+  normaliser[${lanes}u + i] = gamma[i] * inverse;
+  normaliser[${2 * lanes}u + i] = beta[i];
+  normaliser[${3 * lanes}u + i] = inverse;`;
+
+const moveRunning = (momentum: number) => `
+  runningMean[i] += ${momentum} * (mean - runningMean[i]);
+  runningVariance[i] += ${momentum} * (unbiased - runningVariance[i]);`;
+
+/** Settings of the kernels that make a normaliser. */
+export interface NormaliserOptions {
+  readonly epsilon: number;
+  /** When given, running statistics move towards this batch's by this share, the variance by its unbiased form. */
+  readonly momentum?: number;
+}
+
+/**
+ * Second pass of the moments, this replica alone. Buffers: partials, gamma, beta, normaliser, and with a momentum
+ * running mean and running variance.
+ */
+export function batchNormNormaliser(shape: BatchNormShape, options: NormaliserOptions): Kernel {
+  const { epsilon, momentum } = options;
+  return once(`batch norm normaliser ${nameOf(shape)} ${epsilon} ${momentum}`, () => {
+    const { element, lanes } = partition(shape);
+    return pointwise({
+      label: `batch norm normaliser ${nameOf(shape)}`,
+      storage: [
+        ["partials", "read", element],
+        ["gamma", "read", element],
+        ["beta", "read", element],
+        ["normaliser", "write", element],
+        ...(momentum === undefined
+          ? []
+          : [["runningMean", "write", element] as const, ["runningVariance", "write", element] as const]),
+      ],
+      invocations: lanes,
+      body: `${mergeMoments(shape)}
+  let variance = squares * ${1 / shape.rows};${writeNormaliser(lanes, epsilon)}
+  ${
+        momentum === undefined
+          ? ""
+          : `let unbiased = squares * ${1 / Math.max(1, shape.rows - 1)};${moveRunning(momentum)}`
+      }`,
+    });
+  });
+}
+
+/** Second pass of the moments for a synchronised group. Buffers: partials, moments `[2, channels]` (sum, centred squares). */
+export function batchNormLocalMoments(shape: BatchNormShape): Kernel {
+  return once(`batch norm local moments ${nameOf(shape)}`, () => {
+    const { element, lanes } = partition(shape);
+    return pointwise({
+      label: `batch norm local moments ${nameOf(shape)}`,
+      storage: [["partials", "read", element], ["moments", "write", element]],
+      invocations: lanes,
+      body: `${mergeMoments(shape)}
+  moments[i] = sum;
+  moments[${lanes}u + i] = squares;`,
+    });
+  });
+}
+
+/**
+ * Normaliser from statistics that are known already: running ones in evaluation, a group's when synchronised. Buffers:
+ * mean, variance, gamma, beta, normaliser; with a momentum also unbiased variance, running mean, running variance.
+ */
+export function batchNormNormaliserFrom(channels: number, options: NormaliserOptions): Kernel {
+  const { epsilon, momentum } = options;
+  return once(`batch norm normaliser from ${channels} ${epsilon} ${momentum}`, () => {
+    const { element, width } = vectorOf(channels);
+    const lanes = channels / width;
+    return pointwise({
+      label: `batch norm normaliser ${channels}`,
+      storage: [
+        ["means", "read", element],
+        ["variances", "read", element],
+        ["gamma", "read", element],
+        ["beta", "read", element],
+        ["normaliser", "write", element],
+        ...(momentum === undefined ? [] : [
+          ["unbiasedVariances", "read", element] as const,
+          ["runningMean", "write", element] as const,
+          ["runningVariance", "write", element] as const,
+        ]),
+      ],
+      invocations: lanes,
+      body: `
+  let mean = means[i];
+  let variance = variances[i];${writeNormaliser(lanes, epsilon)}
+  ${momentum === undefined ? "" : `let unbiased = unbiasedVariances[i];${moveRunning(momentum)}`}`,
+    });
+  });
+}
+
+/** Rows that one invocation of the elementwise passes handles, so that it loads its channel's table once. */
+function rowsEach({ rows, channels }: BatchNormShape): number {
+  return rows * channels >= 16_384 ? 4 : 1;
+}
+
+/** Body that runs `statement` for `index` over the rows of one invocation; `column` is its channel(s). */
+function overRows(shape: BatchNormShape, setup: string, statement: string): { invocations: number; body: string } {
+  const { lanes } = partition(shape);
+  const each = rowsEach(shape);
+  const groups = Math.ceil(shape.rows / each);
+  return {
+    invocations: groups * lanes,
+    body: `
+  let column = i % ${lanes}u;
+  let first = i / ${lanes}u * ${each}u;
+  let end = min(first + ${each}u, ${shape.rows}u);
+  ${setup}
+  for (var row = first; row < end; row++) {
+    let index = row * ${lanes}u + column;
+    ${statement}
+  }`,
+  };
+}
+
+/** `(x - mean) * scale + beta`, then ReLU if asked. Buffers: x, normaliser, result. */
+export function batchNormApply(shape: BatchNormShape, options: { relu: boolean }): Kernel {
+  return once(`batch norm apply ${nameOf(shape)} ${options.relu}`, () => {
+    const { element, lanes } = partition(shape);
+    return pointwise({
+      label: `batch norm apply ${nameOf(shape)}`,
+      storage: [["x", "read", element], ["normaliser", "read", element], ["result", "write", element]],
+      ...overRows(
+        shape,
+        `let mean = normaliser[column]; let factor = normaliser[${lanes}u + column]; let beta = normaliser[${
+          2 * lanes
+        }u + column];`,
+        `let y = (x[index] - mean) * factor + beta; result[index] = ${options.relu ? `max(y, ${element}(0))` : "y"};`,
+      ),
+    });
+  });
+}
+
+const masked = (element: string, relu: boolean) =>
+  relu ? `select(${element}(0), g[index], (x[index] - mean) * factor + beta > ${element}(0))` : "g[index]";
+
+const loadTable = (lanes: number) =>
+  `let mean = normaliser[column]; let factor = normaliser[${lanes}u + column]; let beta = normaliser[${
+    2 * lanes
+  }u + column]; let inverse = normaliser[${3 * lanes}u + column];`;
+
+/**
+ * First pass of the gradient sums. Buffers: upstream gradient, x, normaliser, partials `[chunks, 2, channels]`
+ * (sum of g, sum of g * (x - mean)), g behind the ReLU if there was one.
+ */
+export function batchNormGradientSums(shape: BatchNormShape, options: { relu: boolean }): Kernel {
+  return once(`batch norm gradient sums ${nameOf(shape)} ${options.relu}`, () => {
+    const { element, lanes, chunks, chunkRows } = partition(shape);
+    return pointwise({
+      label: `batch norm gradient sums ${nameOf(shape)}`,
+      storage: [["g", "read", element], ["x", "read", element], ["normaliser", "read", element], [
+        "partials",
+        "write",
+        element,
+      ]],
+      invocations: chunks * lanes,
+      body: `
+  let column = i % ${lanes}u;
+  let chunk = i / ${lanes}u;
+  let first = chunk * ${chunkRows}u;
+  let end = min(first + ${chunkRows}u, ${shape.rows}u);
+  ${loadTable(lanes)}
+  var total = ${element}(0);
+  var product = ${element}(0);
+  for (var block = first; block < end; block += 32u) {
+    var blockTotal = ${element}(0);
+    var blockProduct = ${element}(0);
+    let blockEnd = min(block + 32u, end);
+    for (var row = block; row < blockEnd; row++) {
+      let index = row * ${lanes}u + column;
+      let d = ${masked(element, options.relu)};
+      blockTotal += d;
+      blockProduct += d * (x[index] - mean);
+    }
+    total += blockTotal;
+    product += blockProduct;
+  }
+  partials[chunk * ${2 * lanes}u + column] = total;
+  partials[chunk * ${2 * lanes}u + ${lanes}u + column] = product;`,
+    });
+  });
+}
+
+/**
+ * Second pass of the gradient sums. Buffers: partials, normaliser, gradient of gamma, gradient of beta, and means
+ * `[2, channels]`: the two sums divided by `rows` (a group's sums over its count may be put in their place).
+ */
+export function batchNormGradientCombine(shape: BatchNormShape): Kernel {
+  return once(`batch norm gradient combine ${nameOf(shape)}`, () => {
+    const { element, lanes, chunks } = partition(shape);
+    return pointwise({
+      label: `batch norm gradient combine ${nameOf(shape)}`,
+      storage: [
+        ["partials", "read", element],
+        ["normaliser", "read", element],
+        ["gammaGradient", "write", element],
+        ["betaGradient", "write", element],
+        ["means", "write", element],
+      ],
+      invocations: lanes,
+      body: `
+  var total = ${element}(0);
+  var product = ${element}(0);
+  for (var block = 0u; block < ${chunks}u; block += 16u) {
+    var blockTotal = ${element}(0);
+    var blockProduct = ${element}(0);
+    let blockEnd = min(block + 16u, ${chunks}u);
+    for (var chunk = block; chunk < blockEnd; chunk++) {
+      blockTotal += partials[chunk * ${2 * lanes}u + i];
+      blockProduct += partials[chunk * ${2 * lanes}u + ${lanes}u + i];
+    }
+    total += blockTotal;
+    product += blockProduct;
+  }
+  gammaGradient[i] = product * normaliser[${3 * lanes}u + i];
+  betaGradient[i] = total;
+  means[i] = total * ${1 / shape.rows};
+  means[${lanes}u + i] = product * ${1 / shape.rows};`,
+    });
+  });
+}
+
+/**
+ * Gradient towards x. `training` takes the part that flows through the statistics into account. Buffers: upstream
+ * gradient, x, normaliser, means (only when training), result.
+ */
+export function batchNormInputGradient(
+  shape: BatchNormShape,
+  options: { relu: boolean; training: boolean },
+): Kernel {
+  const { relu, training } = options;
+  return once(`batch norm input gradient ${nameOf(shape)} ${relu} ${training}`, () => {
+    const { element, lanes } = partition(shape);
+    return pointwise({
+      label: `batch norm input gradient ${nameOf(shape)}`,
+      storage: [
+        ["g", "read", element],
+        ["x", "read", element],
+        ["normaliser", "read", element],
+        ...(training ? [["means", "read", element] as const] : []),
+        ["result", "write", element],
+      ],
+      ...overRows(
+        shape,
+        loadTable(lanes) +
+          (training ? ` let shift = means[column]; let slope = means[${lanes}u + column] * inverse * inverse;` : ""),
+        `let d = ${masked(element, relu)};
+    result[index] = factor * ${training ? "(d - shift - (x[index] - mean) * slope)" : "d"};`,
+      ),
+    });
+  });
+}
+
+/** What {@linkcode batchNormReference} returns. */
+export interface BatchNormReference {
+  readonly output: Float32Array<ArrayBuffer>;
+  readonly mean: Float32Array<ArrayBuffer>;
+  readonly variance: Float32Array<ArrayBuffer>;
+  readonly xGradient: Float32Array<ArrayBuffer>;
+  readonly gammaGradient: Float32Array<ArrayBuffer>;
+  readonly betaGradient: Float32Array<ArrayBuffer>;
+}
+
+/** CPU reference of the whole training pass in double precision: forward, and the gradients for upstream gradient `g`. */
+export function batchNormReference(
+  inputs: { x: Float32Array; gamma: Float32Array; beta: Float32Array; g: Float32Array },
+  options: BatchNormShape & { epsilon: number; relu: boolean },
+): BatchNormReference {
+  const { x, gamma, beta, g } = inputs;
+  const { rows, channels, epsilon, relu } = options;
+  const per = () => new Float64Array(channels);
+  const mean = per(), variance = per(), total = per(), product = per();
+  for (let i = 0; i < x.length; i++) mean[i % channels] += x[i] / rows;
+  for (let i = 0; i < x.length; i++) variance[i % channels] += (x[i] - mean[i % channels]) ** 2 / rows;
+  const inverse = variance.map((v) => 1 / Math.sqrt(v + epsilon));
+  const unit = Float64Array.from(x, (v, i) => (v - mean[i % channels]) * inverse[i % channels]);
+  const affine = unit.map((v, i) => v * gamma[i % channels] + beta[i % channels]);
+  const behind = Float64Array.from(g, (v, i) => !relu || affine[i] > 0 ? v : 0);
+  for (let i = 0; i < x.length; i++) {
+    total[i % channels] += behind[i];
+    product[i % channels] += behind[i] * unit[i];
+  }
+  const xGradient = behind.map((v, i) => {
+    const c = i % channels;
+    return gamma[c] * inverse[c] * (v - total[c] / rows - unit[i] * product[c] / rows);
+  });
+  return {
+    output: Float32Array.from(affine, (v) => relu ? Math.max(v, 0) : v),
+    mean: Float32Array.from(mean),
+    variance: Float32Array.from(variance),
+    xGradient: Float32Array.from(xGradient),
+    gammaGradient: Float32Array.from(product),
+    betaGradient: Float32Array.from(total),
+  };
+}

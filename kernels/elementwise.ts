@@ -1,0 +1,152 @@
+/**
+ * Operations on equally shaped arrays, element by element: activations and their gradients, sums, products with a
+ * constant. Gradients take the upstream gradient first and what the forward pass kept second. Nothing here knows what
+ * the elements mean.
+ */
+import type { Kernel } from "./kernel.ts";
+import { once, pointwise, vectorOf } from "./wgsl.ts";
+
+function map(name: string, count: number, inputs: readonly string[], expression: string): Kernel {
+  return once(`${name} ${count}`, () => {
+    const { element, width } = vectorOf(count);
+    return pointwise({
+      label: `${name} ${count}`,
+      storage: [...inputs.map((input) => [input, "read", element] as const), ["result", "write", element]],
+      invocations: count / width,
+      body: inputs.map((input) => `let ${input}_i = ${input}[i];`).join(" ") +
+        ` result[i] = ${expression.replaceAll("ZERO", `${element}(0)`)};`,
+    });
+  });
+}
+
+/** `max(x, 0)`. Buffers: x, result. */
+export function relu(count: number): Kernel {
+  return map("relu", count, ["x"], "max(x_i, ZERO)");
+}
+
+/** Gradient of {@linkcode relu} from its result. Buffers: upstream gradient, result of relu, gradient. */
+export function reluGradient(count: number): Kernel {
+  return map("relu gradient", count, ["g", "y"], "select(ZERO, g_i, y_i > ZERO)");
+}
+
+/** `1 / (1 + exp(-x))`. Buffers: x, result. */
+export function sigmoid(count: number): Kernel {
+  return map("sigmoid", count, ["x"], "1 / (1 + exp(-x_i))");
+}
+
+/** Gradient of {@linkcode sigmoid} from its result. Buffers: upstream gradient, result of sigmoid, gradient. */
+export function sigmoidGradient(count: number): Kernel {
+  return map("sigmoid gradient", count, ["g", "y"], "g_i * y_i * (1 - y_i)");
+}
+
+/** `a + b`. Buffers: a, b, result. */
+export function add(count: number): Kernel {
+  return map("add", count, ["a", "b"], "a_i + b_i");
+}
+
+/** `max(a + b, 0)`; its gradient towards both terms is {@linkcode reluGradient}. Buffers: a, b, result. */
+export function addRelu(count: number): Kernel {
+  return map("add relu", count, ["a", "b"], "max(a_i + b_i, ZERO)");
+}
+
+/** `a * b`. Buffers: a, b, result. */
+export function multiply(count: number): Kernel {
+  return map("multiply", count, ["a", "b"], "a_i * b_i");
+}
+
+/** `total += x`, in place. Buffers: total, x. */
+export function accumulate(count: number): Kernel {
+  return once(`accumulate ${count}`, () => {
+    const { element, width } = vectorOf(count);
+    return pointwise({
+      label: `accumulate ${count}`,
+      storage: [["total", "write", element], ["x", "read", element]],
+      invocations: count / width,
+      body: "total[i] += x[i];",
+    });
+  });
+}
+
+/** `x * factor[0]`. Buffers: x, factor (one number), result. */
+export function scale(count: number): Kernel {
+  return once(`scale ${count}`, () => {
+    const { element, width } = vectorOf(count);
+    return pointwise({
+      label: `scale ${count}`,
+      storage: [["x", "read", element], ["factor", "read"], ["result", "write", element]],
+      invocations: count / width,
+      body: "result[i] = x[i] * factor[0];",
+    });
+  });
+}
+
+/** Adds `bias[c]` to every row. Buffers: x `[rows, columns]`, bias `[columns]`, result. */
+export function addBias(rows: number, columns: number): Kernel {
+  return once(`add bias ${rows} ${columns}`, () => {
+    const { element, width } = vectorOf(columns);
+    return pointwise({
+      label: `add bias ${rows}x${columns}`,
+      storage: [["x", "read", element], ["bias", "read", element], ["result", "write", element]],
+      invocations: rows * columns / width,
+      body: `result[i] = x[i] + bias[i % ${columns / width}u];`,
+    });
+  });
+}
+
+/** Multiplies row r by `factors[r]`. Buffers: x `[rows, columns]`, factors `[rows]`, result. */
+export function scaleRows(rows: number, columns: number): Kernel {
+  return once(`scale rows ${rows} ${columns}`, () => {
+    const { element, width } = vectorOf(columns);
+    return pointwise({
+      label: `scale rows ${rows}x${columns}`,
+      storage: [["x", "read", element], ["factors", "read"], ["result", "write", element]],
+      invocations: rows * columns / width,
+      body: `result[i] = x[i] * factors[i / ${columns / width}u];`,
+    });
+  });
+}
+
+/** Row-major copy with its dimensions reordered: `result.shape[d] = shape[order[d]]`. Buffers: x, result. */
+export function permute(shape: readonly number[], order: readonly number[]): Kernel {
+  return once(`permute ${shape} ${order}`, () => {
+    const strides = shape.map((_, d) => shape.slice(d + 1).reduce((a, b) => a * b, 1));
+    const count = shape.reduce((a, b) => a * b, 1);
+    const steps = [...order].reverse().map((d) => `at += rest % ${shape[d]}u * ${strides[d]}u; rest /= ${shape[d]}u;`);
+    return pointwise({
+      label: `permute ${shape.join("x")} by ${order.join("")}`,
+      storage: [["x", "read"], ["result", "write"]],
+      invocations: count,
+      body: `var rest = i; var at = 0u; ${steps.join(" ")} result[i] = x[at];`,
+    });
+  });
+}
+
+/** Elementwise formulas on plain numbers, for tests: each matches the kernel of the same name. */
+export const elementwiseReference = {
+  relu: (x: number) => Math.max(x, 0),
+  reluGradient: (g: number, y: number) => y > 0 ? g : 0,
+  sigmoid: (x: number) => 1 / (1 + Math.exp(-x)),
+  sigmoidGradient: (g: number, y: number) => g * y * (1 - y),
+  add: (a: number, b: number) => a + b,
+  addRelu: (a: number, b: number) => Math.max(a + b, 0),
+  multiply: (a: number, b: number) => a * b,
+} as const;
+
+/** CPU reference of {@linkcode permute}. */
+export function permuteReference(
+  x: Float32Array,
+  shape: readonly number[],
+  order: readonly number[],
+): Float32Array<ArrayBuffer> {
+  const strides = shape.map((_, d) => shape.slice(d + 1).reduce((a, b) => a * b, 1));
+  const result = new Float32Array(x.length);
+  for (let i = 0; i < x.length; i++) {
+    let rest = i, at = 0;
+    for (const d of [...order].reverse()) {
+      at += rest % shape[d] * strides[d];
+      rest = Math.floor(rest / shape[d]);
+    }
+    result[i] = x[at];
+  }
+  return result;
+}

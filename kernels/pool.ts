@@ -1,0 +1,121 @@
+/**
+ * Global average pooling and the per-image channel scale of squeeze-and-excitation, on `x [N, H*W, C]`, with their
+ * gradients. One invocation sums one channel (or four) of one image in blocks of 32, in order. It knows no layer.
+ */
+import type { Kernel } from "./kernel.ts";
+import { once, pointwise, vectorOf } from "./wgsl.ts";
+
+/** Static shape: `[images, pixels, channels]`, pixels = H * W. */
+export interface ImageShape {
+  readonly images: number;
+  readonly pixels: number;
+  readonly channels: number;
+}
+
+const nameOf = (shape: ImageShape) => `${shape.images}x${shape.pixels}x${shape.channels}`;
+
+function perImage(shape: ImageShape) {
+  const { element, width } = vectorOf(shape.channels);
+  return { element, lanes: shape.channels / width };
+}
+
+/** Sum of `expression` over the pixels of the invocation's image and channel(s), as WGSL. */
+function sumOverPixels(shape: ImageShape, expression: string): string {
+  const { element, lanes } = perImage(shape);
+  return `
+  let base = i / ${lanes}u * ${shape.pixels * lanes}u + i % ${lanes}u;
+  var total = ${element}(0);
+  for (var block = 0u; block < ${shape.pixels}u; block += 32u) {
+    var sum = ${element}(0);
+    let blockEnd = min(block + 32u, ${shape.pixels}u);
+    for (var pixel = block; pixel < blockEnd; pixel++) {
+      let index = base + pixel * ${lanes}u;
+      sum += ${expression};
+    }
+    total += sum;
+  }`;
+}
+
+/** Mean over the pixels. Buffers: x, result `[N, C]`. */
+export function globalAveragePool(shape: ImageShape): Kernel {
+  return once(`average pool ${nameOf(shape)}`, () => {
+    const { element, lanes } = perImage(shape);
+    return pointwise({
+      label: `average pool ${nameOf(shape)}`,
+      storage: [["x", "read", element], ["result", "write", element]],
+      invocations: shape.images * lanes,
+      body: `${sumOverPixels(shape, "x[index]")}
+  result[i] = total * ${1 / shape.pixels};`,
+    });
+  });
+}
+
+/** Gradient of {@linkcode globalAveragePool}. Buffers: upstream gradient `[N, C]`, result `[N, H*W, C]`. */
+export function globalAveragePoolGradient(shape: ImageShape): Kernel {
+  return once(`average pool gradient ${nameOf(shape)}`, () => {
+    const { element, lanes } = perImage(shape);
+    return pointwise({
+      label: `average pool gradient ${nameOf(shape)}`,
+      storage: [["g", "read", element], ["result", "write", element]],
+      invocations: shape.images * shape.pixels * lanes,
+      body: `result[i] = g[i / ${shape.pixels * lanes}u * ${lanes}u + i % ${lanes}u] * ${1 / shape.pixels};`,
+    });
+  });
+}
+
+/** `x[n, p, c] * s[n, c]`; also its gradient towards x. Buffers: x (or upstream gradient), s, result. */
+export function scaleChannels(shape: ImageShape): Kernel {
+  return once(`scale channels ${nameOf(shape)}`, () => {
+    const { element, lanes } = perImage(shape);
+    return pointwise({
+      label: `scale channels ${nameOf(shape)}`,
+      storage: [["x", "read", element], ["s", "read", element], ["result", "write", element]],
+      invocations: shape.images * shape.pixels * lanes,
+      body: `result[i] = x[i] * s[i / ${shape.pixels * lanes}u * ${lanes}u + i % ${lanes}u];`,
+    });
+  });
+}
+
+/** Gradient of {@linkcode scaleChannels} towards s. Buffers: upstream gradient, x, result `[N, C]`. */
+export function scaleChannelsFactorGradient(shape: ImageShape): Kernel {
+  return once(`scale channels factor gradient ${nameOf(shape)}`, () => {
+    const { element, lanes } = perImage(shape);
+    return pointwise({
+      label: `scale channels factor gradient ${nameOf(shape)}`,
+      storage: [["g", "read", element], ["x", "read", element], ["result", "write", element]],
+      invocations: shape.images * lanes,
+      body: `${sumOverPixels(shape, "g[index] * x[index]")}
+  result[i] = total;`,
+    });
+  });
+}
+
+/** `g[n, p, c] * s[n, c] + m[n, c] / (H*W)`: both gradients that reach SE's input. Buffers: g, s, m, result. */
+export function scaleChannelsInputGradient(shape: ImageShape): Kernel {
+  return once(`scale channels input gradient ${nameOf(shape)}`, () => {
+    const { element, lanes } = perImage(shape);
+    return pointwise({
+      label: `scale channels input gradient ${nameOf(shape)}`,
+      storage: [["g", "read", element], ["s", "read", element], ["m", "read", element], ["result", "write", element]],
+      invocations: shape.images * shape.pixels * lanes,
+      body: `let at = i / ${shape.pixels * lanes}u * ${lanes}u + i % ${lanes}u;
+  result[i] = g[i] * s[at] + m[at] * ${1 / shape.pixels};`,
+    });
+  });
+}
+
+/** CPU reference of the sums over pixels of `a * b`, `[N, C]`, in double precision. */
+export function sumPixelsReference(a: Float32Array, b: Float32Array, shape: ImageShape): Float32Array<ArrayBuffer> {
+  const { images, pixels, channels } = shape;
+  const result = new Float64Array(images * channels);
+  for (let i = 0; i < a.length; i++) {
+    result[Math.floor(i / (pixels * channels)) * channels + i % channels] += a[i] * b[i];
+  }
+  return Float32Array.from(result);
+}
+
+/** CPU reference of {@linkcode scaleChannels}. */
+export function scaleChannelsReference(x: Float32Array, s: Float32Array, shape: ImageShape): Float32Array<ArrayBuffer> {
+  const { pixels, channels } = shape;
+  return Float32Array.from(x, (v, i) => v * s[Math.floor(i / (pixels * channels)) * channels + i % channels]);
+}

@@ -1,0 +1,76 @@
+/**
+ * Sums over the rows of a matrix and of squares over an array, each in two ordered passes: every invocation sums a chunk
+ * of consecutive rows in blocks of 32, then the chunks' sums are added in order. The split depends on the shape alone, so
+ * equal inputs give equal bits.
+ */
+import type { Kernel } from "./kernel.ts";
+import { chunksOf, once, pointwise, vectorOf } from "./wgsl.ts";
+
+/** Two kernels run one after the other through a buffer of partial sums. */
+export interface TwoPass {
+  /** Floats in the partial buffer between the passes. */
+  readonly partialCount: number;
+  readonly partial: Kernel;
+  readonly combine: Kernel;
+}
+
+const twoPasses = new Map<string, TwoPass>();
+
+/** Sum over the rows of `x [rows, columns]`. Passes: partial (x, partials), combine (partials, result `[columns]`). */
+export function columnSums(rows: number, columns: number): TwoPass {
+  const key = `column sums ${rows}x${columns}`;
+  const known = twoPasses.get(key);
+  if (known) return known;
+  const { element, width } = vectorOf(columns);
+  const lanes = columns / width;
+  const { chunks, chunkRows } = chunksOf(rows, lanes);
+  const made: TwoPass = {
+    partialCount: chunks * columns,
+    partial: pointwise({
+      label: key,
+      storage: [["x", "read", element], ["partials", "write", element]],
+      invocations: chunks * lanes,
+      body: `
+  let column = i % ${lanes}u;
+  let first = i / ${lanes}u * ${chunkRows}u;
+  let end = min(first + ${chunkRows}u, ${rows}u);
+  var total = ${element}(0);
+  for (var block = first; block < end; block += 32u) {
+    var sum = ${element}(0);
+    let blockEnd = min(block + 32u, end);
+    for (var row = block; row < blockEnd; row++) { sum += x[row * ${lanes}u + column]; }
+    total += sum;
+  }
+  partials[i] = total;`,
+    }),
+    combine: sumChunks(chunks, lanes, element),
+  };
+  twoPasses.set(key, made);
+  return made;
+}
+
+/** Adds `partials [chunks, lanes]` over the chunks, in order. */
+function sumChunks(chunks: number, lanes: number, element: string): Kernel {
+  return once(`sum chunks ${chunks} ${lanes} ${element}`, () =>
+    pointwise({
+      label: `sum of ${chunks} chunks x ${lanes}`,
+      storage: [["partials", "read", element], ["result", "write", element]],
+      invocations: lanes,
+      body: `
+  var total = ${element}(0);
+  for (var block = 0u; block < ${chunks}u; block += 16u) {
+    var sum = ${element}(0);
+    let blockEnd = min(block + 16u, ${chunks}u);
+    for (var chunk = block; chunk < blockEnd; chunk++) { sum += partials[chunk * ${lanes}u + i]; }
+    total += sum;
+  }
+  result[i] = total;`,
+    }));
+}
+
+/** CPU reference of {@linkcode columnSums}, in double precision. */
+export function columnSumsReference(x: Float32Array, rows: number, columns: number): Float32Array<ArrayBuffer> {
+  const sums = new Float64Array(columns);
+  for (let i = 0; i < rows * columns; i++) sums[i % columns] += x[i];
+  return Float32Array.from(sums);
+}

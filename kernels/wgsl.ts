@@ -1,0 +1,76 @@
+/**
+ * The frame around one-invocation-per-item kernels: storage declarations, the flat index over a 2-D grid, the guard at
+ * its end, and a cache so that a shape's kernel is built once. It knows no operation.
+ */
+import type { Access, Kernel } from "./kernel.ts";
+
+/** Invocations in a workgroup of every kernel built here. */
+const WORKGROUP = 64;
+/** Workgroups in a row of the grid before it folds into the second dimension; WebGPU allows 65,535. */
+const GRID_ROW = 32_768;
+
+/** One storage buffer of a kernel: its WGSL name, access and element type. */
+export type Storage = readonly [name: string, access: Access, element?: string];
+
+/** What {@linkcode pointwise} needs to build a kernel. */
+export interface PointwiseOptions {
+  readonly label: string;
+  readonly storage: readonly Storage[];
+  /** Number of invocations; the body sees its own number as `i`. */
+  readonly invocations: number;
+  /** Constants and functions before `main`. */
+  readonly prelude?: string;
+  /** Statements of `main`. */
+  readonly body: string;
+}
+
+/** A kernel whose invocations are independent of each other: no workgroup memory and no barrier. */
+export function pointwise(options: PointwiseOptions): Kernel {
+  const { label, storage, invocations, prelude = "", body } = options;
+  const groups = Math.max(1, Math.ceil(invocations / WORKGROUP));
+  const columns = Math.min(groups, GRID_ROW);
+  const declarations = storage.map(([name, access, element = "f32"], binding) =>
+    `@group(0) @binding(${binding}) var<storage, ${
+      access === "read" ? "read" : "read_write"
+    }> ${name}: array<${element}>;`
+  );
+  const wgsl = `${declarations.join("\n")}
+${prelude}
+@compute @workgroup_size(${WORKGROUP})
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  let i = id.x + id.y * ${columns * WORKGROUP}u;
+  if (i >= ${invocations}u) { return; }
+  ${body.trim()}
+}
+`;
+  return {
+    label,
+    wgsl,
+    bindings: storage.map(([, access]) => access),
+    workgroups: [columns, Math.ceil(groups / columns), 1],
+  };
+}
+
+const kernels = new Map<string, Kernel>();
+
+/** The kernel built earlier under `key`, or the one that `build` gives now. Kernels are values: sharing one is safe. */
+export function once(key: string, build: () => Kernel): Kernel {
+  let kernel = kernels.get(key);
+  if (kernel === undefined) {
+    kernel = build();
+    kernels.set(key, kernel);
+  }
+  return kernel;
+}
+
+/** The element type that covers `count` consecutive numbers without a remainder, and how many of them it holds. */
+export function vectorOf(count: number): { element: "f32" | "vec4f"; width: 1 | 4 } {
+  return count % 4 === 0 ? { element: "vec4f", width: 4 } : { element: "f32", width: 1 };
+}
+
+/** Splits `rows` into chunks that one invocation sums; enough invocations for a GPU, few enough to combine in one go. */
+export function chunksOf(rows: number, lanes: number): { chunks: number; chunkRows: number } {
+  const wanted = Math.min(256, Math.max(1, Math.ceil(8192 / lanes)));
+  const chunkRows = Math.max(32, Math.ceil(rows / wanted));
+  return { chunks: Math.ceil(rows / chunkRows), chunkRows };
+}

@@ -1,0 +1,28 @@
+/** L2 normalisation of rows on the tape, forward and gradient, and in place for prototypes. */
+import { normalizeRows, normalizeRowsGradient, normalizeRowsInPlace } from "../../kernels/normalize.ts";
+import type { Tape } from "../tape.ts";
+import type { Tensor } from "../tensor.ts";
+
+/** Rows of `x [N, D]` over their L2 norms (at least 1e-12), as PyTorch's `F.normalize`. */
+export function l2Normalize(tape: Tape, x: Tensor): Tensor {
+  const [rows, columns] = x.shape;
+  const output = tape.allocate(x.shape);
+  const divisors = tape.allocate([rows]);
+  tape.run(normalizeRows(rows, columns), [x, output, divisors]);
+  return tape.record({
+    inputs: [x],
+    output,
+    saved: [divisors],
+    backward(gradient) {
+      const result = tape.allocate(x.shape);
+      tape.run(normalizeRowsGradient(rows, columns), [gradient, output, divisors, result]);
+      return [result];
+    },
+  });
+}
+
+/** Normalises the rows of `x [N, D]` in place, outside any tape: prototypes at the start of a step. */
+export function normalizeInPlace(x: Tensor): void {
+  const [rows, columns] = x.shape;
+  x.device.run(normalizeRowsInPlace(rows, columns), [x.buffer]);
+}

@@ -1,0 +1,227 @@
+/**
+ * The tape of one forward pass: it owns every tensor that ops create on it, remembers how to go backward, and frees each
+ * activation as soon as the backward pass has consumed it. A tape belongs to one replica's step; several run interleaved
+ * on one device. It does not know what the ops compute.
+ */
+import type { Device, DeviceBuffer } from "../device/device.ts";
+import { accumulate, add } from "../kernels/elementwise.ts";
+import type { Kernel } from "../kernels/kernel.ts";
+import { sizeOf, type Tensor, tensorFrom, tensorOver } from "./tensor.ts";
+
+/** Gradients towards a step's inputs, in their order; `undefined` where none is needed. */
+export type InputGradients = readonly (Tensor | undefined)[];
+
+/** One recorded op. */
+export interface Step {
+  readonly inputs: readonly Tensor[];
+  readonly output: Tensor;
+  /** Tensors that only the backward pass needs; freed after it. */
+  readonly saved?: readonly Tensor[];
+  /**
+   * Gradients towards the inputs for the output's gradient. Returns tensors made by {@linkcode Tape.allocate}, saved ones
+   * or `gradient` itself. May be async, when other replicas are involved.
+   */
+  backward(gradient: Tensor): InputGradients | Promise<InputGradients>;
+}
+
+/** Options of {@linkcode Tape.backward}. */
+export interface BackwardOptions {
+  /** Gradient of the output; ones when absent. It stays the caller's. */
+  gradient?: Tensor;
+  /**
+   * Called as soon as a leaf's gradient is final, while the backward pass goes on. The gradient belongs to the tape until
+   * {@linkcode Tape.dispose}.
+   */
+  onGradient?(leaf: Tensor, gradient: Tensor): void;
+  /** Tensors made on this tape that must survive the backward pass. */
+  keep?: readonly Tensor[];
+}
+
+/** Records a forward pass and runs it backward. Forward-only tapes (`gradients: false`) record nothing. */
+export class Tape {
+  readonly device: Device;
+  readonly gradients: boolean;
+  readonly #steps: Step[] = [];
+  /** Tensors this tape owns, with the number of places that still need each. */
+  readonly #references = new Map<Tensor, number>();
+  readonly #tracked = new Set<Tensor>();
+  /** For each leaf, the recorded reads whose gradient has not arrived yet. */
+  readonly #pending = new Map<Tensor, number>();
+  #ones: Tensor | undefined;
+  #state: "forward" | "backward" | "disposed" = "forward";
+
+  constructor(device: Device, options: { gradients: boolean }) {
+    this.device = device;
+    this.gradients = options.gradients;
+  }
+
+  /** A tensor owned by this tape; contents undefined. */
+  allocate(shape: readonly number[]): Tensor {
+    return this.adopt(tensorOver(this.device, this.device.allocate(4 * sizeOf(shape)), { shape }));
+  }
+
+  /** Makes this tape the owner of a tensor. */
+  adopt(tensor: Tensor): Tensor {
+    if (this.#state === "disposed") throw new TypeError("Cannot use the tape: it must not be disposed, it is");
+    this.#references.set(tensor, 1);
+    return tensor;
+  }
+
+  /** Runs `kernel` through a temporary buffer: `use` gets it, and it goes back to the pool at once. */
+  scratch(floats: number, use: (buffer: DeviceBuffer) => void): void {
+    const buffer = this.device.allocate(4 * floats);
+    use(buffer);
+    this.device.free(buffer);
+  }
+
+  /** Runs `kernel` over the tensors' buffers. */
+  run(kernel: Kernel, tensors: readonly Tensor[]): void {
+    this.device.run(kernel, tensors.map(({ buffer }) => buffer));
+  }
+
+  /** Whether a gradient towards `tensor` is asked for. */
+  needsGradient(tensor: Tensor): boolean {
+    return this.gradients && (tensor.requiresGradient || this.#tracked.has(tensor));
+  }
+
+  /** Frees a tensor of a forward-only tape early; with gradients the backward pass does that, and nothing happens here. */
+  release(tensor: Tensor): void {
+    if (!this.gradients) this.#drop(tensor);
+  }
+
+  /** Frees a tensor that an op's backward pass made and does not return. */
+  discard(tensor: Tensor): void {
+    this.#drop(tensor);
+  }
+
+  /** Remembers an op that has run. Returns its output. */
+  record(step: Step): Tensor {
+    if (!this.gradients) {
+      for (const tensor of step.saved ?? []) this.#drop(tensor);
+      return step.output;
+    }
+    if (this.#state !== "forward") {
+      throw new TypeError(`Cannot record an op: the tape must be going forward, it is in state '${this.#state}'`);
+    }
+    this.#steps.push(step);
+    if (step.inputs.some((input) => this.needsGradient(input))) {
+      this.#tracked.add(step.output);
+      for (const input of step.inputs) {
+        if (input.requiresGradient) this.#pending.set(input, (this.#pending.get(input) ?? 0) + 1);
+      }
+    }
+    return step.output;
+  }
+
+  /** Whether `gradient` is the implicit gradient of ones that {@linkcode Tape.backward} starts from. */
+  isOnes(gradient: Tensor): boolean {
+    return gradient === this.#ones;
+  }
+
+  /**
+   * Runs the tape backward from `output` and resolves to the gradients of the leaves. Activations are freed on the way.
+   *
+   * @throws {TypeError} When the tape records no gradients or has gone backward before.
+   */
+  async backward(output: Tensor, options: BackwardOptions = {}): Promise<Map<Tensor, Tensor>> {
+    if (!this.gradients || this.#state !== "forward") {
+      throw new TypeError(
+        `Cannot go backward: the tape must record gradients and go backward once, it has gradients: ${this.gradients} and is in state '${this.#state}'`,
+      );
+    }
+    this.#state = "backward";
+    const { onGradient, keep = [] } = options;
+    for (const tensor of keep) this.#hold(tensor);
+    const gradients = new Map<Tensor, Tensor>();
+    gradients.set(output, options.gradient ?? this.#makeOnes(output));
+    for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
+      const gradient = gradients.get(step.output);
+      const tracked = this.#tracked.delete(step.output);
+      if (gradient !== undefined && tracked) {
+        gradients.delete(step.output);
+        const made = step.backward(gradient);
+        this.#spread(step, gradient, { made: made instanceof Promise ? await made : made, gradients });
+      }
+      if (tracked) this.#settle(step, gradients, onGradient);
+      for (const tensor of step.saved ?? []) this.#drop(tensor);
+      this.#drop(step.output);
+    }
+    return gradients;
+  }
+
+  /** Frees everything the tape still owns but the tensors in `keep`, which become the caller's. */
+  dispose(options: { keep?: readonly Tensor[] } = {}): void {
+    for (const tensor of options.keep ?? []) this.#references.delete(tensor);
+    for (const tensor of this.#references.keys()) this.device.free(tensor.buffer);
+    this.#references.clear();
+    this.#steps.length = 0;
+    this.#state = "disposed";
+  }
+
+  #makeOnes(output: Tensor): Tensor {
+    this.#ones = this.adopt(tensorFrom(this.device, new Float32Array(output.size).fill(1), output.shape));
+    return this.#ones;
+  }
+
+  /** Adds a step's gradients to those of its inputs, and lets go of what the step alone needed. */
+  #spread(
+    step: Step,
+    gradient: Tensor,
+    { made, gradients }: { made: InputGradients; gradients: Map<Tensor, Tensor> },
+  ): void {
+    step.inputs.forEach((input, i) => {
+      const part = made[i];
+      if (part !== undefined && this.needsGradient(input)) this.#accumulate(input, part, gradients);
+    });
+    for (const part of new Set(made)) {
+      if (part !== undefined && part !== gradient && !step.saved?.includes(part)) this.#drop(part);
+    }
+    this.#drop(gradient);
+  }
+
+  #accumulate(input: Tensor, part: Tensor, gradients: Map<Tensor, Tensor>): void {
+    const known = gradients.get(input);
+    if (known === undefined) {
+      gradients.set(input, part);
+      this.#hold(part);
+    } else if (this.#references.get(known) === 1) {
+      this.run(accumulate(known.size), [known, part]);
+    } else {
+      const total = this.allocate(known.shape);
+      this.run(add(known.size), [known, part, total]);
+      gradients.set(input, total);
+      this.#drop(known);
+    }
+  }
+
+  /** Counts down the reads of the step's leaves and reports the gradients that are final now. */
+  #settle(step: Step, gradients: Map<Tensor, Tensor>, onGradient: BackwardOptions["onGradient"]): void {
+    for (const input of step.inputs) {
+      const pending = this.#pending.get(input);
+      if (pending === undefined) continue;
+      if (pending > 1) {
+        this.#pending.set(input, pending - 1);
+        continue;
+      }
+      this.#pending.delete(input);
+      const gradient = gradients.get(input);
+      if (gradient !== undefined) onGradient?.(input, gradient);
+    }
+  }
+
+  #hold(tensor: Tensor): void {
+    const references = this.#references.get(tensor);
+    if (references !== undefined) this.#references.set(tensor, references + 1);
+  }
+
+  #drop(tensor: Tensor): void {
+    const references = this.#references.get(tensor);
+    if (references === undefined) return;
+    if (references > 1) {
+      this.#references.set(tensor, references - 1);
+    } else {
+      this.#references.delete(tensor);
+      this.device.free(tensor.buffer);
+    }
+  }
+}
