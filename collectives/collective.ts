@@ -4,7 +4,10 @@
  * out whichever trainer carries which replica.
  */
 
-/** One replica's view of a group of replicas that add vectors together. */
+/**
+ * One replica's view of a group of replicas that add vectors together: SyncBN's statistics over its group, gradients over
+ * the whole world.
+ */
 export interface Collective {
   /** Number of replicas in the group. */
   readonly size: number;
@@ -13,4 +16,23 @@ export interface Collective {
    * Rejects when a member is lost or the deadline passes.
    */
   allReduce(key: string, values: Float32Array<ArrayBuffer>): Promise<Float32Array<ArrayBuffer>>;
+}
+
+/** World-wide assignment of samples to prototypes. */
+export interface Assigner {
+  /**
+   * Codes of one replica, `[assignCrops, batch, prototypes]`, from the scores of all replicas.
+   *
+   * `scores` is `[assignCrops, rows, prototypes]`, rows = batch + the replica's queue; the batch comes first.
+   */
+  assign(request: AssignRequest): Promise<Float32Array<ArrayBuffer>>;
+}
+
+/** One replica's scores for {@linkcode Assigner.assign}. */
+export interface AssignRequest {
+  readonly step: number;
+  readonly replica: number;
+  readonly batch: number;
+  readonly rows: number;
+  readonly scores: Float32Array<ArrayBuffer>;
 }

@@ -40,6 +40,8 @@ export const lifeMessages = {
   }),
   /** Any actor → controller: configured; `detail` is a line for people, such as the adapter in use. */
   "ready": z.strictObject({ detail: text }),
+  /** An actor to itself: a wait is over. */
+  "alarm": z.strictObject({ name: text }),
   /** Controller → trainers: take this step. */
   "step": z.strictObject({ step, learningRate: z.number() }),
   /** Trainer → controller: the step is taken; one row per replica it carries. */
@@ -59,11 +61,14 @@ export const lifeMessages = {
 export const dataMessages = {
   /** Trainer → loader. */
   "want-batch": z.strictObject({ step, replica }),
-  /** Loader → trainer: decoded images of one replica's step, RGB bytes one image after the other. */
+  /** Loader → controller, once it has opened its source. */
+  "source": z.strictObject({ images: z.number().int().min(1), stepsPerEpoch: z.number().int().min(1) }),
+  /** Loader → trainer: decoded images of one replica's step, RGB bytes one image after the other, 4-aligned. */
   "batch": z.strictObject({
     step,
     replica,
     ids: z.array(z.number().int().min(0)).max(65_536),
+    offsets: z.array(z.number().int().min(0)).max(65_536),
     widths: z.array(z.number().int().min(1)).max(65_536),
     heights: z.array(z.number().int().min(1)).max(65_536),
     pixels: wireTensor,

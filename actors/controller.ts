@@ -1,0 +1,321 @@
+/**
+ * The controller: waits for hosts, has actors started, configures them, drives the run step by step, has checkpoints
+ * written, and ends it. Every wait has a deadline and names whom it waits for. If an actor is lost, the run stops with the
+ * cause. It computes nothing of the model.
+ */
+import type { TrainConfig } from "../config.ts";
+import type { Message } from "../wire/messages.ts";
+import type { RunEvent, RunFailure } from "./events.ts";
+import { learningRateAt, mergeReports, nextPlateau, type StepDone } from "./step_record.ts";
+import type { ActorId, Behavior, Effect } from "./runtime/behavior.ts";
+import { actorIds, placeActors, seatReplicas } from "./seats.ts";
+import {
+  type ControllerOptions,
+  type ControllerPorts,
+  type ControllerState,
+  initialState,
+  missing,
+  tailOf,
+} from "./controller_state.ts";
+
+export type { ControllerOptions, ControllerPorts, ControllerState } from "./controller_state.ts";
+
+/** Longest silence of an actor's main thread before it counts as frozen. */
+const silenceMs = 60_000;
+const watchMs = 2_000;
+/** Time for the better-informed report (last words, exit code) to arrive before a lost link is reported. */
+const lostLinkGraceMs = 1_500;
+
+/** The behaviour of a run's controller. */
+export function controllerBehavior(options: ControllerOptions, ports: ControllerPorts): Behavior<ControllerState> {
+  const controller = new Controller(options, ports);
+  return {
+    init: () => [initialState(), controller.begin()],
+    handle: (state, message, from) => [state, controller.handle(state, message, from)],
+  };
+}
+
+/** Decisions of the controller; all that changes is in the state given to each call. */
+class Controller {
+  constructor(private readonly options: ControllerOptions, private readonly ports: ControllerPorts) {}
+
+  get #config(): TrainConfig {
+    return this.options.config;
+  }
+
+  begin(): Effect[] {
+    const hostsMs = this.options.hosts > 1 ? 24 * 3_600_000 : this.#config.cluster.startTimeoutMs;
+    return [alarm("hosts", hostsMs), alarm("watch", watchMs)];
+  }
+
+  handle(state: ControllerState, message: Message, from: ActorId): Effect[] {
+    if (state.phase === "ended") return [];
+    state.heardAt.set(from, this.ports.now());
+    switch (message.type) {
+      case "host-ready":
+        return this.#hostReady(state, { host: from, adapters: message.adapters });
+      case "hello":
+        return this.#hello(state, { id: from, url: message.url });
+      case "source":
+        state.stepsPerEpoch = message.stepsPerEpoch;
+        state.images = message.images;
+        return this.#whenReady(state);
+      case "ready":
+        this.ports.emit({ kind: "ready", actor: from, detail: message.detail });
+        state.ready.add(from);
+        return this.#whenReady(state);
+      case "loaded":
+        state.step = message.step;
+        state.plateau = nextPlateau.parse(message.progress);
+        this.ports.emit({ kind: "resumed", step: message.step, notes: message.notes });
+        return [];
+      case "restored":
+        state.restored.add(from);
+        if (missing(state.seats.map((seat) => seat.id), state.restored).length > 0) return [];
+        return this.#train(state);
+      case "step-done":
+        return this.#stepDone(state, { trainer: from, report: message });
+      case "assignment":
+        state.perplexity.set(message.step, message.perplexity);
+        return this.#whenStepDone(state);
+      case "saved":
+        return this.#saved(state, message);
+      case "images-replaced":
+        this.ports.emit({ kind: "images-replaced", step: message.step, images: message.images });
+        return [];
+      case "log-lines":
+        state.tails.set(message.actor, [...tailOf(state, message.actor), ...message.lines].slice(-20));
+        this.ports.emit({ kind: "log", actor: message.actor, lines: message.lines });
+        return [];
+      case "stop":
+        return this.#interrupt(state);
+      case "alarm":
+        return this.#alarm(state, message.name);
+      default:
+        return this.#trouble(state, message, from);
+    }
+  }
+
+  #trouble(state: ControllerState, message: Message, from: ActorId): Effect[] {
+    if (message.type === "failed") {
+      return this.#fail(state, { actor: from, error: message.error, lines: message.logTail.slice(-20) });
+    }
+    if (message.type === "actor-exited") {
+      state.tails.set(message.actor, message.lines);
+      const error = `its process ended with exit code ${message.code}`;
+      return this.#fail(state, { actor: message.actor, error, lines: message.lines });
+    }
+    if (message.type === "peer-down") {
+      state.lost.set(message.peer, message.reason);
+      return [alarm("lost", lostLinkGraceMs)];
+    }
+    return [];
+  }
+
+  #hostReady(state: ControllerState, joined: { host: string; adapters: readonly string[] }): Effect[] {
+    if (state.phase !== "hosts" || state.hosts.includes(joined.host)) return [];
+    state.hosts.push(joined.host);
+    this.ports.emit({ kind: "host-joined", ...joined });
+    if (state.hosts.length < this.options.hosts) return [];
+    const { replicas, cluster } = this.#config;
+    state.phase = "starting";
+    state.seats = seatReplicas(replicas, cluster.trainers);
+    state.placements = placeActors(state.hosts, { trainers: cluster.trainers, shards: cluster.syncShards });
+    this.ports.emit({ kind: "starting", actors: state.placements });
+    const spawns = state.placements.map(({ id, role, host, index }): Effect => {
+      const adapters = cluster.adapters;
+      const environment = role === "trainer" ? adapters[index % Math.max(1, adapters.length)]?.environment ?? {} : {};
+      return { kind: "send", to: host, message: { type: "spawn", id, role, environment: { ...environment } } };
+    });
+    return [{ kind: "cancel-timer", name: "hosts" }, ...spawns, alarm("starting", cluster.startTimeoutMs)];
+  }
+
+  #hello(state: ControllerState, actor: { id: string; url: string | null }): Effect[] {
+    state.urls.set(actor.id, actor.url);
+    if (state.phase !== "starting") return [];
+    const expected = state.placements.map((placement) => placement.id);
+    if (missing(expected, state.urls).length > 0) return [];
+    state.phase = "configuring";
+    const reachable = expected.flatMap((id) => {
+      const url = state.urls.get(id);
+      return url === null || url === undefined ? [] : [{ id, url }];
+    });
+    const shards = state.placements.filter(({ role }) => role === "sync").map(({ id }) => id);
+    const trainers = state.seats.map((seat) => ({ ...seat }));
+    const effects = state.placements.flatMap(({ id, role, index }): Effect[] => {
+      const adapter = role === "trainer" ? this.#adapter(index) : undefined;
+      const config = structuredClone(this.#config) as Record<string, unknown>;
+      return [
+        { kind: "send", to: id, message: { type: "directory", actors: reachable } },
+        { kind: "send", to: id, message: { type: "configure", config, trainers, shards, adapter } },
+      ];
+    });
+    return [{ kind: "cancel-timer", name: "starting" }, ...effects, alarm("configuring", this.#config.cluster.startTimeoutMs)];
+  }
+
+  #adapter(index: number): { provider?: string; name?: string } {
+    const { adapters, gpu } = this.#config.cluster;
+    const chosen = adapters.length === 0 ? undefined : adapters[index % adapters.length];
+    return {
+      provider: chosen?.provider ?? gpu,
+      ...(chosen?.name === undefined ? {} : { name: chosen.name }),
+    };
+  }
+
+  #whenReady(state: ControllerState): Effect[] {
+    const waiting = missing(state.placements.map(({ id }) => id), state.ready);
+    if (state.phase !== "configuring" || waiting.length > 0 || state.images === 0) return [];
+    const { steps, epochs } = this.#config;
+    state.steps = steps ?? Math.floor((epochs ?? 1) * state.stepsPerEpoch);
+    if (this.options.resume === undefined) return this.#train(state);
+    state.phase = "restoring";
+    const load: Message = { type: "load", ...(this.options.resume.step === undefined ? {} : { step: this.options.resume.step }) };
+    return [
+      { kind: "cancel-timer", name: "configuring" },
+      { kind: "send", to: actorIds.checkpointer, message: load },
+      alarm("restoring", this.#config.cluster.startTimeoutMs),
+    ];
+  }
+
+  #train(state: ControllerState): Effect[] {
+    state.phase = "training";
+    state.firstStepAt = this.ports.now();
+    const cancels = ["configuring", "restoring"].map((name): Effect => ({ kind: "cancel-timer", name }));
+    return [...cancels, ...this.#nextStep(state)];
+  }
+
+  /** Starts the step that `state.step` names, or what has to come before it, or the end. */
+  #nextStep(state: ControllerState): Effect[] {
+    const { everySteps } = this.#config.checkpoint;
+    const over = state.step >= state.steps || state.interrupted;
+    const due = over || (everySteps > 0 && state.step > 0 && state.step % everySteps === 0 && state.stepsTaken > 0);
+    const known = state.saved?.step === state.step;
+    // One checkpoint at a time: the next waits for the one being written; training goes on beside it until then.
+    state.heldBack = due && !known && state.saving !== undefined;
+    if (state.heldBack) return [];
+    if (over) return known ? this.#end(state) : this.#save(state);
+    const save = due && !known ? this.#save(state) : [];
+    state.stepAt = this.ports.now();
+    state.learningRate = learningRateAt(this.#config, state.step, { steps: state.steps, plateau: state.plateau });
+    const order: Message = { type: "step", step: state.step, learningRate: state.learningRate };
+    const orders = state.seats.map((seat): Effect => ({ kind: "send", to: seat.id, message: order }));
+    return [...save, ...orders, alarm("step", this.#config.cluster.stepTimeoutMs)];
+  }
+
+  /** Has the state before step `state.step` written; training goes on meanwhile. */
+  #save(state: ControllerState): Effect[] {
+    state.saving = state.step;
+    const message: Message = { type: "save", step: state.step, progress: { plateau: state.plateau } };
+    const takers = [...state.seats.map((seat) => seat.id), actorIds.checkpointer];
+    return [
+      ...takers.map((to): Effect => ({ kind: "send", to, message })),
+      alarm("saving", this.#config.cluster.stepTimeoutMs),
+    ];
+  }
+
+  #saved(state: ControllerState, saved: { step: number; folder: string; digest: string }): Effect[] {
+    const { step, folder, digest } = saved;
+    state.saved = { step, folder, digest };
+    state.saving = undefined;
+    this.ports.emit({ kind: "saved", step, folder, digest });
+    const waiting = state.heldBack || (state.reports.size === 0 && (state.interrupted || state.step >= state.steps));
+    return [{ kind: "cancel-timer", name: "saving" }, ...(waiting ? this.#nextStep(state) : [])];
+  }
+
+  #stepDone(state: ControllerState, done: { trainer: string; report: StepDone }): Effect[] {
+    if (done.report.step !== state.step) return [];
+    state.reports.set(done.trainer, done.report);
+    return this.#whenStepDone(state);
+  }
+
+  #whenStepDone(state: ControllerState): Effect[] {
+    const perplexity = state.perplexity.get(state.step);
+    const waiting = missing(state.seats.map((seat) => seat.id), state.reports);
+    if (waiting.length > 0 || perplexity === undefined || state.reports.size === 0) return [];
+    const now = this.ports.now();
+    const record = mergeReports([...state.reports.values()], {
+      config: this.#config,
+      learningRate: state.learningRate,
+      perplexity,
+      stepsPerEpoch: state.stepsPerEpoch,
+      stepMs: now - state.stepAt,
+      elapsedMs: now - state.firstStepAt,
+    });
+    state.reports.clear();
+    state.perplexity.delete(state.step);
+    if (!Number.isFinite(record.loss)) {
+      const error = `the loss of step ${record.step} is ${record.loss}: lower schedule.learningRate or raise sinkhorn.epsilon`;
+      return this.#fail(state, { actor: state.seats[0].id, error, lines: [] });
+    }
+    this.ports.emit({ kind: "step", record, steps: state.steps });
+    state.plateau = nextPlateau.after(this.#config, state.plateau, record.loss);
+    state.step += 1;
+    state.stepsTaken += 1;
+    if (this.options.stopBeforeStep === state.step) state.interrupted = true;
+    return [{ kind: "cancel-timer", name: "step" }, ...this.#nextStep(state)];
+  }
+
+  #interrupt(state: ControllerState): Effect[] {
+    state.interrupted = true;
+    if (state.phase === "training") return [];
+    return this.#end(state);
+  }
+
+  #end(state: ControllerState): Effect[] {
+    const { step, saved } = state;
+    const outcome = step >= state.steps && state.steps > 0 ? "finished" : "interrupted";
+    this.ports.emit({ kind: "ended", outcome, step, digest: saved?.digest ?? "", folder: saved?.folder ?? "" });
+    return this.#stopAll(state, outcome);
+  }
+
+  #alarm(state: ControllerState, name: string): Effect[] {
+    const placed = state.placements.map(({ id }) => id);
+    const waits: Record<string, () => { on: string[]; doing: string }> = {
+      hosts: () => ({ on: [`${this.options.hosts - state.hosts.length} more hosts`], doing: "join" }),
+      starting: () => ({ on: missing(placed, state.urls), doing: "start" }),
+      configuring: () => ({ on: missing(placed, state.ready), doing: "get ready" }),
+      restoring: () => ({ on: missing(state.seats.map(({ id }) => id), state.restored), doing: "take the checkpoint" }),
+      step: () => ({ on: missing(state.seats.map(({ id }) => id), state.reports), doing: `finish step ${state.step}` }),
+      saving: () => ({ on: [actorIds.checkpointer], doing: `write the checkpoint before step ${state.saving}` }),
+    };
+    if (name === "watch") return this.#watch(state);
+    if (name === "lost") return this.#lost(state);
+    const wait = waits[name]?.();
+    if (wait === undefined) return [];
+    const actor = wait.on[0] ?? actorIds.sinkhorn;
+    const error = `waited too long for ${wait.on.join(", ") || actor} to ${wait.doing}`;
+    return this.#fail(state, { actor, error, lines: tailOf(state, actor) });
+  }
+
+  #watch(state: ControllerState): Effect[] {
+    const now = this.ports.now();
+    const silent = [...state.heardAt].find(([id, at]) => state.urls.has(id) && now - at > silenceMs);
+    if (silent === undefined) return [alarm("watch", watchMs)];
+    const error = `no sign of life for ${Math.round((now - silent[1]) / 1000)} s`;
+    return this.#fail(state, { actor: silent[0], error, lines: tailOf(state, silent[0]) });
+  }
+
+  #lost(state: ControllerState): Effect[] {
+    const [lost] = state.lost;
+    if (lost === undefined) return [];
+    return this.#fail(state, { actor: lost[0], error: `connection lost: ${lost[1]}`, lines: tailOf(state, lost[0]) });
+  }
+
+  #fail(state: ControllerState, cause: Omit<RunFailure, "host">): Effect[] {
+    const host = state.placements.find(({ id }) => id === cause.actor)?.host ?? cause.actor;
+    const event: RunEvent = { kind: "failed", failure: { ...cause, host } };
+    this.ports.emit(event);
+    return this.#stopAll(state, `run failed: ${cause.actor}`);
+  }
+
+  #stopAll(state: ControllerState, reason: string): Effect[] {
+    state.phase = "ended";
+    const everyone = [...state.placements.map(({ id }) => id).filter((id) => state.urls.has(id)), ...state.hosts];
+    const stops = everyone.map((to): Effect => ({ kind: "send", to, message: { type: "stop", reason } }));
+    return [...stops, { kind: "stop", reason }];
+  }
+}
+
+function alarm(name: string, delayMs: number): Effect {
+  return { kind: "timer", name, delayMs, message: { type: "alarm", name } };
+}

@@ -1,0 +1,63 @@
+/**
+ * What a run tells the outside: events for the person at the terminal, the run's files and experiments in TypeScript.
+ * Plain data; nothing here acts.
+ */
+
+/** One line of `metrics.jsonl`. */
+export interface StepRecord {
+  readonly step: number;
+  readonly epoch: number;
+  /** SwAV loss, the mean over replicas. */
+  readonly loss: number;
+  /** The loss in units of ln K: 1 at the start; staying there means that the assignments are uniform. */
+  readonly lossOverLnK: number;
+  readonly learningRate: number;
+  readonly imagesPerSecond: number;
+  /** Longest wait for images among the trainers. */
+  readonly dataMs: number;
+  /** Longest computation among the trainers, waits for others excluded. */
+  readonly computeMs: number;
+  /** Longest wait for other replicas among the trainers. */
+  readonly syncMs: number;
+  /** exp of the entropy of the mean assignment: how many prototypes are in use, at most K. */
+  readonly prototypePerplexity: number;
+  /** Mean standard deviation of the normalised embedding's components; 0 is collapse, 1/√d is spread evenly. */
+  readonly embeddingDeviation: number;
+  /** Peak device memory of the fullest trainer. */
+  readonly deviceBytes: number;
+  /** Since the first step of this start. */
+  readonly elapsedMs: number;
+}
+
+/** Everything that a run reports, in order of occurrence. */
+export type RunEvent =
+  | { readonly kind: "host-joined"; readonly host: string; readonly adapters: readonly string[] }
+  | { readonly kind: "starting"; readonly actors: readonly { id: string; host: string }[] }
+  | { readonly kind: "ready"; readonly actor: string; readonly detail: string }
+  | { readonly kind: "resumed"; readonly step: number; readonly notes: readonly string[] }
+  | { readonly kind: "step"; readonly record: StepRecord; readonly steps: number }
+  | { readonly kind: "saved"; readonly step: number; readonly folder: string; readonly digest: string }
+  | {
+    readonly kind: "images-replaced";
+    readonly step: number;
+    readonly images: readonly { file: string; replacement: string; error: string }[];
+  }
+  | { readonly kind: "log"; readonly actor: string; readonly lines: readonly string[] }
+  | {
+    readonly kind: "ended";
+    readonly outcome: "finished" | "interrupted";
+    readonly step: number;
+    /** SHA-256 of `model.safetensors`. */
+    readonly digest: string;
+    readonly folder: string;
+  }
+  | { readonly kind: "failed"; readonly failure: RunFailure };
+
+/** Why a run stopped, and where. */
+export interface RunFailure {
+  readonly actor: string;
+  readonly host: string;
+  readonly error: string;
+  /** The actor's last log lines. */
+  readonly lines: readonly string[];
+}

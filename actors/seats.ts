@@ -1,0 +1,68 @@
+/**
+ * Placement as pure functions: which trainer carries which replicas, which host runs which actor. Replicas go to trainers
+ * in contiguous ranges, so that a trainer can add up whole nodes of the reduction tree before it sends anything. Knows no
+ * process and no message.
+ */
+
+/** A trainer and the replicas `[low, high)` that it carries. */
+export interface TrainerSeat {
+  readonly id: string;
+  readonly low: number;
+  readonly high: number;
+}
+
+/** Ids of the actors of which a run has one. */
+export const actorIds = {
+  controller: "controller",
+  checkpointer: "checkpointer",
+  loader: "loader-0",
+  sinkhorn: "sinkhorn",
+} as const;
+
+/** One actor to be started on a host. */
+export interface Placement {
+  readonly id: string;
+  readonly role: Role;
+  readonly host: string;
+  /** Position among the actors of the same role, for choosing a GPU. */
+  readonly index: number;
+}
+
+/** The roles that a host starts. */
+export type Role = "loader" | "trainer" | "sync" | "sinkhorn" | "checkpointer";
+
+/**
+ * Spreads `replicas` over `trainers` in contiguous ranges whose sizes differ by at most one.
+ *
+ * @throws {RangeError} when there are more trainers than replicas.
+ */
+export function seatReplicas(replicas: number, trainers: number): TrainerSeat[] {
+  if (trainers < 1 || trainers > replicas) {
+    throw new RangeError(
+      `Cannot seat ${replicas} replicas on ${trainers} trainers: every trainer carries at least one; set cluster.trainers to 1…${replicas}`,
+    );
+  }
+  return Array.from({ length: trainers }, (_, index) => ({
+    id: `trainer-${index}`,
+    low: Math.floor((index * replicas) / trainers),
+    high: Math.floor(((index + 1) * replicas) / trainers),
+  }));
+}
+
+/** Places the actors of a run on its hosts: trainers and sync shards in turn, the single actors on the first host. */
+export function placeActors(hosts: readonly string[], counts: { trainers: number; shards: number }): Placement[] {
+  const inTurn = (role: Role, count: number): Placement[] =>
+    Array.from({ length: count }, (_, index) => ({
+      id: `${role}-${index}`,
+      role,
+      host: hosts[index % hosts.length],
+      index,
+    }));
+  return [
+    { id: actorIds.checkpointer, role: "checkpointer", host: hosts[0], index: 0 },
+    { id: actorIds.loader, role: "loader", host: hosts[0], index: 0 },
+    { id: actorIds.sinkhorn, role: "sinkhorn", host: hosts[0], index: 0 },
+    ...inTurn("sync", counts.shards),
+    ...inTurn("trainer", counts.trainers),
+  ];
+}

@@ -1,0 +1,72 @@
+/**
+ * The arithmetic between steps: the learning rate of a step, the record of a step from its trainers' reports, the plateau
+ * schedule's memory. Pure functions.
+ */
+import type { TrainConfig } from "../config.ts";
+import { PLATEAU_START, plateauHalving, type PlateauState, warmupConstant, warmupCosine } from "../optim/schedule.ts";
+import type { Message } from "../wire/messages.ts";
+import type { StepRecord } from "./events.ts";
+
+/** A trainer's report of a step. */
+export type StepDone = Extract<Message, { type: "step-done" }>;
+
+/** The learning rate of step `step` of `steps`. */
+export function learningRateAt(
+  config: TrainConfig,
+  step: number,
+  run: { readonly steps: number; readonly plateau: PlateauState },
+): number {
+  const { name, learningRate: peak, warmupSteps, warmupStart: start, endFactor } = config.schedule;
+  if (name === "cosine") {
+    return warmupCosine(step, { start, peak, end: endFactor * peak, warmupSteps, totalSteps: run.steps });
+  }
+  const constant = warmupConstant(step, { start: warmupSteps === 0 ? peak : start, peak, warmupSteps });
+  return name === "plateau" ? constant * run.plateau.factor : constant;
+}
+
+/** The plateau schedule's memory: after a loss, and out of a checkpoint. */
+export const nextPlateau = {
+  after(config: TrainConfig, state: PlateauState, loss: number): PlateauState {
+    return config.schedule.name === "plateau" ? plateauHalving(state, loss, config.schedule.plateau) : state;
+  },
+  parse(progress: Readonly<Record<string, unknown>>): PlateauState {
+    const plateau = progress.plateau;
+    if (typeof plateau !== "object" || plateau === null) return PLATEAU_START;
+    const numbers = Object.entries(plateau).filter((entry): entry is [string, number] => typeof entry[1] === "number");
+    return { ...PLATEAU_START, ...Object.fromEntries(numbers) };
+  },
+};
+
+/** Joins the trainers' reports of one step; losses are added in order of replicas, so that the record never depends on arrival. */
+export function mergeReports(
+  reports: readonly StepDone[],
+  step: {
+    readonly config: TrainConfig;
+    readonly learningRate: number;
+    readonly perplexity: number;
+    readonly stepsPerEpoch: number;
+    readonly stepMs: number;
+    readonly elapsedMs: number;
+  },
+): StepRecord {
+  const { config } = step;
+  const replicas = reports.flatMap((report) => report.replicas).sort((a, b) => a.replica - b.replica);
+  const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const loss = mean(replicas.map((row) => row.loss));
+  const most = (pick: (report: StepDone) => number) => Math.max(...reports.map(pick));
+  return {
+    step: reports[0].step,
+    epoch: Math.floor(reports[0].step / step.stepsPerEpoch),
+    loss,
+    lossOverLnK: loss / Math.log(config.prototypes.count),
+    learningRate: step.learningRate,
+    imagesPerSecond: (config.replicas * config.batchPerReplica) / (step.stepMs / 1000),
+    dataMs: most((report) => report.dataMs),
+    computeMs: most((report) => report.computeMs),
+    syncMs: most((report) => report.syncMs),
+    prototypePerplexity: step.perplexity,
+    embeddingDeviation: mean(replicas.map((row) => row.embeddingDeviation)),
+    deviceBytes: most((report) => report.deviceBytes),
+    elapsedMs: step.elapsedMs,
+  };
+}

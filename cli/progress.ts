@@ -1,0 +1,116 @@
+/**
+ * Progress of a run for a person: one line that rewrites itself on a terminal, a plain line every few seconds elsewhere (so
+ * that log files stay small), and whatever deserves a line of its own. It formats events and decides nothing.
+ */
+import type { RunEvent, StepRecord } from "../actors/events.ts";
+
+/** Where and how progress is written. */
+export interface ProgressOptions {
+  /** Whether the line may be rewritten in place. */
+  readonly terminal: boolean;
+  /** Writes text as it is. */
+  readonly write: (text: string) => void;
+  /** Monotonic milliseconds. */
+  readonly now: () => number;
+  /** Least time between two plain lines. @default 5000 */
+  readonly plainEveryMs?: number;
+}
+
+/** Prints the events of one run. */
+export class Progress {
+  #options: ProgressOptions;
+  #lastPlainMs = -Infinity;
+  #lineOpen = false;
+  #speeds: number[] = [];
+
+  constructor(options: ProgressOptions) {
+    this.#options = options;
+  }
+
+  /** Takes one event. */
+  show(event: RunEvent): void {
+    switch (event.kind) {
+      case "host-joined":
+        return this.#line(`${event.host} joined: ${event.adapters.join("; ") || "no adapter listed"}`);
+      case "starting":
+        return this.#line(
+          `starting ${event.actors.length} actors: ${event.actors.map((actor) => actor.id).join(", ")}`,
+        );
+      case "ready":
+        return event.detail === "" ? undefined : this.#line(`${event.actor} ready: ${event.detail}`);
+      case "resumed":
+        for (const note of event.notes) this.#line(note);
+        return this.#line(`resumed before step ${event.step}`);
+      case "saved":
+        return this.#line(
+          `checkpoint before step ${event.step}: ${event.folder} (SHA-256 ${event.digest.slice(0, 16)}…)`,
+        );
+      case "images-replaced":
+        for (const image of event.images) {
+          this.#line(`unreadable image ${image.file} replaced by ${image.replacement}: ${image.error}`);
+        }
+        return;
+      case "step":
+        return this.#step(event.record, event.steps);
+      default:
+        return this.#close();
+    }
+  }
+
+  #step(record: StepRecord, steps: number): void {
+    // The first step compiles kernels; a median over the latest ones is what the estimate should rest on.
+    this.#speeds = [...this.#speeds, record.imagesPerSecond].slice(-15);
+    const last = record.step + 1 === steps;
+    const text = stepLine(record, { steps, imagesPerSecond: median(this.#speeds) });
+    if (this.#options.terminal) {
+      this.#options.write(`\r\x1b[2K${text}`);
+      this.#lineOpen = true;
+      if (last) this.#close();
+      return;
+    }
+    const now = this.#options.now();
+    if (!last && now - this.#lastPlainMs < (this.#options.plainEveryMs ?? 5000)) return;
+    this.#lastPlainMs = now;
+    this.#options.write(text + "\n");
+  }
+
+  #line(text: string): void {
+    this.#close();
+    this.#options.write(text + "\n");
+  }
+
+  #close(): void {
+    if (this.#lineOpen) this.#options.write("\n");
+    this.#lineOpen = false;
+  }
+}
+
+/** One step in one line: step, loss, loss / ln K, learning rate, images/s, what the time went to, time left. */
+export function stepLine(record: StepRecord, run: { steps: number; imagesPerSecond: number }): string {
+  const stepsLeft = run.steps - record.step - 1;
+  const stepSeconds = (record.dataMs + record.computeMs + record.syncMs) / 1000;
+  const imagesPerStep = record.imagesPerSecond * stepSeconds;
+  const secondsLeft = run.imagesPerSecond > 0 ? (stepsLeft * imagesPerStep) / run.imagesPerSecond : 0;
+  return [
+    `step ${String(record.step + 1).padStart(String(run.steps).length)}/${run.steps}`,
+    `loss ${record.loss.toFixed(4)}`,
+    `loss/ln K ${record.lossOverLnK.toFixed(3)}`,
+    `lr ${record.learningRate.toPrecision(3)}`,
+    `${record.imagesPerSecond.toFixed(0)} images/s`,
+    `data ${record.dataMs.toFixed(0)} compute ${record.computeMs.toFixed(0)} sync ${record.syncMs.toFixed(0)} ms`,
+    `left ${duration(secondsLeft)}`,
+  ].join("  ");
+}
+
+/** `75` → `1:15`, `3725` → `1:02:05`. */
+export function duration(seconds: number): string {
+  const whole = Math.max(0, Math.round(seconds));
+  const parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  const shown = parts[0] > 0 ? parts : parts.slice(1);
+  return shown.map((part, index) => (index === 0 ? String(part) : String(part).padStart(2, "0"))).join(":");
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[sorted.length >> 1] ?? 0;
+}
