@@ -4,11 +4,14 @@
  * that loads it. It knows nothing of where drivers come from.
  */
 import type { AdapterDescription } from "../device/device.ts";
+import type { AdapterRefusal } from "../device/errors.ts";
 import { runCommand } from "./command.ts";
 
 /** What a child process saw. */
 export interface ProbeResult {
   readonly adapters: readonly AdapterDescription[];
+  /** Each provider without an adapter, with the reason. */
+  readonly refusals: readonly AdapterRefusal[];
   /** Why there is none, in the child's words; empty when it ended well. */
   readonly complaint: string;
 }
@@ -41,8 +44,8 @@ export async function probeAdapters(env: Readonly<Record<string, string>>): Prom
 /** The probe's result from what its process printed. */
 export function readProbe(result: { code: number; stdout: string; stderr: string; timedOut: boolean }): ProbeResult {
   const line = result.stdout.split("\n").find((text) => text.startsWith(PROBE_MARK));
-  if (line) return { adapters: JSON.parse(line.slice(PROBE_MARK.length)), complaint: "" };
+  if (line) return { ...JSON.parse(line.slice(PROBE_MARK.length)), complaint: "" };
   const last = result.stderr.trim().split("\n").slice(-3).join(" | ");
   const ending = result.timedOut ? "passed its deadline" : `ended with status ${result.code}`;
-  return { adapters: [], complaint: `the adapter probe ${ending}: ${last || "no message"}` };
+  return { adapters: [], refusals: [], complaint: `the adapter probe ${ending}: ${last || "no message"}` };
 }
