@@ -153,7 +153,7 @@ async function readFile(file: string): Promise<Layer> {
  *
  * @example
  * ```ts
- * import { loadConfig } from "./config.ts";
+ * import { loadConfig } from "./load.ts";
  * const config = await loadConfig({ preset: "test-tiny", overrides: [["schedule.learningRate", "0.1"]] });
  * if (config.schedule.learningRate !== 0.1) throw new Error("expected the override");
  * ```

@@ -19,7 +19,7 @@ function freeze<T>(value: T): T {
  *
  * @example
  * ```ts
- * import { parseConfig } from "./config.ts";
+ * import { parseConfig } from "./parse.ts";
  * const config = parseConfig({ steps: 10, seed: 7 }, { source: "the example" });
  * if (config.crops.length !== 2) throw new Error("expected the default crops");
  * ```

@@ -102,7 +102,7 @@ const schedule = z.strictObject({
   endFactor: fraction.default(0.001).describe("Last learning rate of `cosine` over the peak"),
   plateau: z.strictObject({
     window: positiveInteger.default(500).describe("Steps averaged before the loss is compared"),
-    patience: positiveInteger.default(4).describe("Windows without improvement before the learning rate halves"),
+    patience: positiveInteger.default(3).describe("Windows without improvement before the learning rate halves"),
     threshold: notNegative.default(0.001).describe("Relative decrease of the loss that counts as improvement"),
   }).prefault({}),
 }).prefault({});
