@@ -1,0 +1,129 @@
+/**
+ * Where WebGPU comes from: Deno's own `navigator.gpu` (wgpu), or Dawn through the npm package `webgpu`, which is loaded
+ * only when asked for, because loading it needs the ffi permission. Finds and describes adapters and opens the raw
+ * device; what runs on it is `webgpu.ts`'s.
+ */
+import type { AdapterDescription, Provider } from "./device.ts";
+import type { KernelFeature } from "../kernels/kernel.ts";
+
+/** An adapter that was found, and its description. */
+export interface FoundAdapter {
+  readonly description: AdapterDescription;
+  readonly adapter: GPUAdapter;
+}
+
+/** WebGPU's names of the features that kernels ask for. */
+const FEATURE_NAMES: Readonly<Record<KernelFeature, string>> = {
+  "f16": "shader-f16",
+  "subgroups": "subgroups",
+  "subgroup-matrix": "chromium-experimental-subgroup-matrix",
+};
+
+/** Limits that kernels lean on; each is requested at the adapter's maximum. */
+const LIMITS = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+  "maxComputeWorkgroupSizeY",
+  "maxComputeWorkgroupSizeZ",
+  "maxComputeWorkgroupsPerDimension",
+] as const;
+
+/**
+ * Dawn's switches for real GPUs, as one text (a second array element throws): the first shows subgroup matrices, the
+ * second f16 on NVIDIA, which Dawn hides there otherwise (crbug 42251215).
+ */
+const DAWN_GPU_SWITCHES = "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia";
+
+/** Dawn's instances; one that is collected while a device of it lives takes the process down. */
+const dawnInstances = new Map<string, GPU>();
+
+/**
+ * Every adapter the provider shows, each once.
+ *
+ * @throws Error with the reason when the provider cannot be loaded here.
+ */
+export async function findAdapters(provider: Provider): Promise<FoundAdapter[]> {
+  if (provider === "deno") return await adaptersOf(provider, denoGpu());
+  const plain = await adaptersOf(provider, await dawnGpu());
+  if (plain.every(({ description }) => description.kind === "cpu")) return plain;
+  return await adaptersOf(provider, await dawnGpu(DAWN_GPU_SWITCHES));
+}
+
+/** Opens the raw device with the adapter's own limits and every feature that kernels may require. */
+export async function openAdapter({ adapter, description }: FoundAdapter): Promise<GPUDevice> {
+  // Deno returns the device itself where the standard has a promise (denoland/deno#32180).
+  return await Promise.resolve(adapter.requestDevice({
+    requiredFeatures: description.features.map((feature) => FEATURE_NAMES[feature] as GPUFeatureName),
+    requiredLimits: Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]])),
+  }));
+}
+
+function denoGpu(): GPU {
+  if (!("gpu" in navigator)) throw new Error("this Deno has no navigator.gpu; Deno 2.9 or later has it");
+  return navigator.gpu;
+}
+
+async function dawnGpu(switches = ""): Promise<GPU> {
+  const known = dawnInstances.get(switches);
+  if (known) return known;
+  const { create } = await import("webgpu").catch((cause: unknown) => {
+    throw new Error(
+      `npm:webgpu cannot be loaded on ${Deno.build.target} (it needs --allow-ffi and, on Linux, GLIBC 2.38): ${
+        firstLine(cause)
+      }`,
+      { cause },
+    );
+  });
+  const gpu: GPU = create(switches === "" ? [] : [switches]);
+  dawnInstances.set(switches, gpu);
+  return gpu;
+}
+
+/** WebGPU answers one adapter per request; asking in three ways shows a machine's fast, frugal and software ones. */
+async function adaptersOf(provider: Provider, gpu: GPU): Promise<FoundAdapter[]> {
+  const requests: GPURequestAdapterOptions[] = [
+    { powerPreference: "high-performance" },
+    { powerPreference: "low-power" },
+    { forceFallbackAdapter: true },
+  ];
+  const found = new Map<string, FoundAdapter>();
+  for (const request of requests) {
+    const adapter = await gpu.requestAdapter(request);
+    if (!adapter) continue;
+    const description = describe(provider, adapter);
+    if (!found.has(description.name)) found.set(description.name, { description, adapter });
+  }
+  return [...found.values()];
+}
+
+function describe(provider: Provider, adapter: GPUAdapter): AdapterDescription {
+  const { info, limits, features } = adapter;
+  // Dawn's description is the driver's ("llvmpipe: Mesa 25.0.7 (LLVM 15.0.6)"), its device the card's.
+  const name = info.description || info.device || info.architecture || "unnamed adapter";
+  const software = info.isFallbackAdapter || /llvmpipe|lavapipe|swiftshader|software|basic render/i.test(name);
+  const names: readonly KernelFeature[] = ["f16", "subgroups", "subgroup-matrix"];
+  const present = new Set<string>(features);
+  return {
+    provider,
+    name: provider === "dawn" && info.device && !name.includes(info.device) ? `${info.device} (${name})` : name,
+    vendor: info.vendor,
+    architecture: info.architecture,
+    kind: software ? "cpu" : "gpu",
+    features: names.filter((feature) => present.has(FEATURE_NAMES[feature])),
+    limits: {
+      bufferBytesMax: limits.maxBufferSize,
+      bindingBytesMax: limits.maxStorageBufferBindingSize,
+      bindingsMax: limits.maxStorageBuffersPerShaderStage,
+      workgroupBytesMax: limits.maxComputeWorkgroupStorageSize,
+      workgroupInvocationsMax: limits.maxComputeInvocationsPerWorkgroup,
+    },
+  };
+}
+
+function firstLine(cause: unknown): string {
+  return (cause instanceof Error ? cause.message : String(cause)).split("\n", 1)[0];
+}
