@@ -7,7 +7,7 @@
  * Table "normaliser" `[4, channels]`: mean, gamma / sqrt(variance + epsilon), beta, 1 / sqrt(variance + epsilon).
  */
 import type { Kernel } from "./kernel.ts";
-import { chunksOf, once, pointwise, vectorOf } from "./wgsl.ts";
+import { blockSums, chunksOf, once, pointwise, vectorOf } from "./wgsl.ts";
 
 /** Static shape of a batch normalisation. */
 export interface BatchNormShape {
@@ -48,21 +48,16 @@ export function batchNormMoments(shape: BatchNormShape): Kernel {
   var shift = ${element}(0);
   let headEnd = min(first + 8u, end);
   for (var row = first; row < headEnd; row++) { shift += x[row * ${lanes}u + column]; }
-  shift /= f32(headEnd - first);
-  var total = ${element}(0);
-  var squares = ${element}(0);
-  for (var block = first; block < end; block += 32u) {
-    var blockTotal = ${element}(0);
-    var blockSquares = ${element}(0);
-    let blockEnd = min(block + 32u, end);
-    for (var row = block; row < blockEnd; row++) {
-      let d = x[row * ${lanes}u + column] - shift;
-      blockTotal += d;
-      blockSquares += d * d;
-    }
-    total += blockTotal;
-    squares += blockSquares;
-  }
+  shift /= f32(headEnd - first);${
+        blockSums({
+          element,
+          first: `first * ${lanes}u + column`,
+          end: `end * ${lanes}u`,
+          stride: lanes,
+          setup: "let d = x[at] - shift;",
+          sums: { total: "d", squares: "d * d" },
+        })
+      }
   let count = f32(end - first);
   partials[chunk * ${2 * lanes}u + column] = total + shift * count;
   partials[chunk * ${2 * lanes}u + ${lanes}u + column] = max(squares - total * total / count, ${element}(0));`,
@@ -73,20 +68,16 @@ export function batchNormMoments(shape: BatchNormShape): Kernel {
 /** WGSL that merges the partial moments of channel(s) `i` into `mean` and `squares` (centred sum of squares). */
 function mergeMoments(shape: BatchNormShape): string {
   const { element, lanes, chunks, chunkRows } = partition(shape);
-  return `
-  var sum = ${element}(0);
-  for (var block = 0u; block < ${chunks}u; block += 16u) {
-    var blockSum = ${element}(0);
-    let blockEnd = min(block + 16u, ${chunks}u);
-    for (var chunk = block; chunk < blockEnd; chunk++) { blockSum += partials[chunk * ${2 * lanes}u + i]; }
-    sum += blockSum;
-  }
+  const stride = 2 * lanes;
+  return `${blockSums({ element, first: "i", end: `${chunks * stride}u`, stride, sums: { sum: "partials[at]" } })}
   let mean = sum * ${1 / shape.rows};
   var squares = ${element}(0);
-  for (var chunk = 0u; chunk < ${chunks}u; chunk++) {
-    let count = f32(min(${chunkRows}u, ${shape.rows}u - chunk * ${chunkRows}u));
-    let d = partials[chunk * ${2 * lanes}u + i] / count - mean;
-    squares += partials[chunk * ${2 * lanes}u + ${lanes}u + i] + d * d * count;
+  var left = ${shape.rows}u;
+  for (var at = i; at < sums_end; at += ${stride}u) {
+    let count = min(${chunkRows}u, left);
+    left -= count;
+    let d = partials[at] / f32(count) - mean;
+    squares += partials[at + ${lanes}u] + d * d * f32(count);
   }`;
 }
 
@@ -191,7 +182,7 @@ function rowsEach({ rows, channels }: BatchNormShape): number {
   return rows * channels >= 16_384 ? 4 : 1;
 }
 
-/** Body that runs `statement` for `index` over the rows of one invocation; `column` is its channel(s). */
+/** Body that runs `statement` for `at` over the rows of one invocation; `column` is its channel(s). */
 function overRows(shape: BatchNormShape, setup: string, statement: string): { invocations: number; body: string } {
   const { lanes } = partition(shape);
   const each = rowsEach(shape);
@@ -204,7 +195,7 @@ function overRows(shape: BatchNormShape, setup: string, statement: string): { in
   let end = min(first + ${each}u, ${shape.rows}u);
   ${setup}
   for (var row = first; row < end; row++) {
-    let index = row * ${lanes}u + column;
+    let at = row * ${lanes}u + column;
     ${statement}
   }`,
   };
@@ -222,14 +213,14 @@ export function batchNormApply(shape: BatchNormShape, options: { relu: boolean }
         `let mean = normaliser[column]; let factor = normaliser[${lanes}u + column]; let beta = normaliser[${
           2 * lanes
         }u + column];`,
-        `let y = (x[index] - mean) * factor + beta; result[index] = ${options.relu ? `max(y, ${element}(0))` : "y"};`,
+        `let y = (x[at] - mean) * factor + beta; result[at] = ${options.relu ? `max(y, ${element}(0))` : "y"};`,
       ),
     });
   });
 }
 
 const masked = (element: string, relu: boolean) =>
-  relu ? `select(${element}(0), g[index], (x[index] - mean) * factor + beta > ${element}(0))` : "g[index]";
+  relu ? `select(${element}(0), g[at], (x[at] - mean) * factor + beta > ${element}(0))` : "g[at]";
 
 const loadTable = (lanes: number) =>
   `let mean = normaliser[column]; let factor = normaliser[${lanes}u + column]; let beta = normaliser[${
@@ -256,22 +247,16 @@ export function batchNormGradientSums(shape: BatchNormShape, options: { relu: bo
   let chunk = i / ${lanes}u;
   let first = chunk * ${chunkRows}u;
   let end = min(first + ${chunkRows}u, ${shape.rows}u);
-  ${loadTable(lanes)}
-  var total = ${element}(0);
-  var product = ${element}(0);
-  for (var block = first; block < end; block += 32u) {
-    var blockTotal = ${element}(0);
-    var blockProduct = ${element}(0);
-    let blockEnd = min(block + 32u, end);
-    for (var row = block; row < blockEnd; row++) {
-      let index = row * ${lanes}u + column;
-      let d = ${masked(element, options.relu)};
-      blockTotal += d;
-      blockProduct += d * (x[index] - mean);
-    }
-    total += blockTotal;
-    product += blockProduct;
-  }
+  ${loadTable(lanes)}${
+        blockSums({
+          element,
+          first: `first * ${lanes}u + column`,
+          end: `end * ${lanes}u`,
+          stride: lanes,
+          setup: `let d = ${masked(element, options.relu)};`,
+          sums: { total: "d", product: "d * (x[at] - mean)" },
+        })
+      }
   partials[chunk * ${2 * lanes}u + column] = total;
   partials[chunk * ${2 * lanes}u + ${lanes}u + column] = product;`,
     });
@@ -295,20 +280,15 @@ export function batchNormGradientCombine(shape: BatchNormShape): Kernel {
         ["means", "write", element],
       ],
       invocations: lanes,
-      body: `
-  var total = ${element}(0);
-  var product = ${element}(0);
-  for (var block = 0u; block < ${chunks}u; block += 16u) {
-    var blockTotal = ${element}(0);
-    var blockProduct = ${element}(0);
-    let blockEnd = min(block + 16u, ${chunks}u);
-    for (var chunk = block; chunk < blockEnd; chunk++) {
-      blockTotal += partials[chunk * ${2 * lanes}u + i];
-      blockProduct += partials[chunk * ${2 * lanes}u + ${lanes}u + i];
-    }
-    total += blockTotal;
-    product += blockProduct;
-  }
+      body: `${
+        blockSums({
+          element,
+          first: "i",
+          end: `${2 * chunks * lanes}u`,
+          stride: 2 * lanes,
+          sums: { total: "partials[at]", product: `partials[at + ${lanes}u]` },
+        })
+      }
   gammaGradient[i] = product * normaliser[${3 * lanes}u + i];
   betaGradient[i] = total;
   means[i] = total * ${1 / shape.rows};
@@ -342,7 +322,7 @@ export function batchNormInputGradient(
         loadTable(lanes) +
           (training ? ` let shift = means[column]; let slope = means[${lanes}u + column] * inverse * inverse;` : ""),
         `let d = ${masked(element, relu)};
-    result[index] = factor * ${training ? "(d - shift - (x[index] - mean) * slope)" : "d"};`,
+    result[at] = factor * ${training ? "(d - shift - (x[at] - mean) * slope)" : "d"};`,
       ),
     });
   });

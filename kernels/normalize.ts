@@ -3,7 +3,7 @@
  * `epsilon` when the norm is smaller. One invocation handles one row. It does not know what a row stands for.
  */
 import type { Kernel } from "./kernel.ts";
-import { once, pointwise, vectorOf } from "./wgsl.ts";
+import { blockSums, once, pointwise, vectorOf } from "./wgsl.ts";
 
 /** PyTorch's default floor of the norm. */
 export const NORM_FLOOR = 1e-12;
@@ -13,20 +13,18 @@ const lanesOf = (columns: number) => {
   return { element, lanes: columns / width, dot: width === 4 ? "dot(a, b)" : "a * b" };
 };
 
-/** WGSL: `total` = the sum over the row of the product of `a` and `b`, in blocks of 32. */
-const rowDot = (lanes: number, a: string, b: string, dot: string) => `
+/** WGSL: `total` = the sum over the row of the product of `a` and `b`; `base` and `end` bound the row. */
+const rowDot = (lanes: number, { a, b, dot }: { a: string; b: string; dot: string }) => `
   let base = i * ${lanes}u;
-  var total = 0.0;
-  for (var block = 0u; block < ${lanes}u; block += 32u) {
-    var sum = 0.0;
-    let blockEnd = min(block + 32u, ${lanes}u);
-    for (var column = block; column < blockEnd; column++) {
-      let a = ${a}[base + column];
-      let b = ${b}[base + column];
-      sum += ${dot};
-    }
-    total += sum;
-  }`;
+  let end = base + ${lanes}u;${
+  blockSums({
+    element: "f32",
+    first: "base",
+    end: "end",
+    setup: `let a = ${a}[at]; let b = ${b}[at];`,
+    sums: { total: dot },
+  })
+}`;
 
 /** Rows over their norms. Buffers: x, result, divisors `[rows]` (the norm, at least `NORM_FLOOR`). */
 export function normalizeRows(rows: number, columns: number): Kernel {
@@ -36,10 +34,10 @@ export function normalizeRows(rows: number, columns: number): Kernel {
       label: `normalize rows ${rows}x${columns}`,
       storage: [["x", "read", element], ["result", "write", element], ["divisors", "write"]],
       invocations: rows,
-      body: `${rowDot(lanes, "x", "x", dot)}
+      body: `${rowDot(lanes, { a: "x", b: "x", dot })}
   let divisor = max(sqrt(total), ${NORM_FLOOR});
   divisors[i] = divisor;
-  for (var column = 0u; column < ${lanes}u; column++) { result[base + column] = x[base + column] / divisor; }`,
+  for (var at = base; at < end; at++) { result[at] = x[at] / divisor; }`,
     });
   });
 }
@@ -52,9 +50,9 @@ export function normalizeRowsInPlace(rows: number, columns: number): Kernel {
       label: `normalize rows in place ${rows}x${columns}`,
       storage: [["x", "write", element]],
       invocations: rows,
-      body: `${rowDot(lanes, "x", "x", dot)}
+      body: `${rowDot(lanes, { a: "x", b: "x", dot })}
   let divisor = max(sqrt(total), ${NORM_FLOOR});
-  for (var column = 0u; column < ${lanes}u; column++) { x[base + column] = x[base + column] / divisor; }`,
+  for (var at = base; at < end; at++) { x[at] = x[at] / divisor; }`,
     });
   });
 }
@@ -67,11 +65,11 @@ export function normalizeRowsGradient(rows: number, columns: number): Kernel {
       label: `normalize rows gradient ${rows}x${columns}`,
       storage: [["g", "read", element], ["y", "read", element], ["divisors", "read"], ["result", "write", element]],
       invocations: rows,
-      body: `${rowDot(lanes, "g", "y", dot)}
+      body: `${rowDot(lanes, { a: "g", b: "y", dot })}
   let divisor = divisors[i];
   let along = select(total, 0.0, divisor <= ${NORM_FLOOR});
-  for (var column = 0u; column < ${lanes}u; column++) {
-    result[base + column] = (g[base + column] - y[base + column] * along) / divisor;
+  for (var at = base; at < end; at++) {
+    result[at] = (g[at] - y[at] * along) / divisor;
   }`,
     });
   });

@@ -3,7 +3,7 @@
  * corrections) comes in a small buffer, so that a kernel serves the whole run. It knows no schedule and no model.
  */
 import type { Kernel } from "./kernel.ts";
-import { chunksOf, once, pointwise, vectorOf } from "./wgsl.ts";
+import { blockSums, chunksOf, once, pointwise, vectorOf } from "./wgsl.ts";
 
 /** Constants of {@linkcode sgdUpdate}. */
 export interface SgdConstants {
@@ -54,17 +54,15 @@ export function larcNorms(count: number): Kernel {
       invocations: chunks,
       body: `
   let first = i * ${chunkRows}u;
-  let end = min(first + ${chunkRows}u, ${count}u);
-  var total = vec2f(0);
-  for (var block = first; block < end; block += 32u) {
-    var sum = vec2f(0);
-    let blockEnd = min(block + 32u, end);
-    for (var at = block; at < blockEnd; at++) {
-      let pair = vec2f(parameter[at], gradient[at]);
-      sum += pair * pair;
-    }
-    total += sum;
-  }
+  let end = min(first + ${chunkRows}u, ${count}u);${
+        blockSums({
+          element: "vec2f",
+          first: "first",
+          end: "end",
+          setup: "let pair = vec2f(parameter[at], gradient[at]);",
+          sums: { total: "pair * pair" },
+        })
+      }
   partials[i] = total;`,
     });
   });
@@ -90,14 +88,7 @@ export function larcRatio(count: number, constants: LarcConstants): Kernel {
       label: `larc ratio of ${chunks} chunks`,
       storage: [["partials", "read", "vec2f"], ["ratio", "write", "vec2f"]],
       invocations: 1,
-      body: `
-  var total = vec2f(0);
-  for (var block = 0u; block < ${chunks}u; block += 16u) {
-    var sum = vec2f(0);
-    let blockEnd = min(block + 16u, ${chunks}u);
-    for (var chunk = block; chunk < blockEnd; chunk++) { sum += partials[chunk]; }
-    total += sum;
-  }
+      body: `${blockSums({ element: "vec2f", first: "i", end: `i + ${chunks}u`, sums: { total: "partials[at]" } })}
   let norms = sqrt(total);
   let trust = ${trustCoefficient} * norms.x / (norms.y + ${weightDecay} * norms.x + ${epsilon});
   ratio[0] = select(vec2f(1, 0), vec2f(trust, trust * ${weightDecay}), norms.x > 0 && norms.y > 0);`,

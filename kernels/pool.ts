@@ -3,7 +3,7 @@
  * gradients. One invocation sums one channel (or four) of one image in blocks of 32, in order. It knows no layer.
  */
 import type { Kernel } from "./kernel.ts";
-import { once, pointwise, vectorOf } from "./wgsl.ts";
+import { blockSums, once, pointwise, vectorOf } from "./wgsl.ts";
 
 /** Static shape: `[images, pixels, channels]`, pixels = H * W. */
 export interface ImageShape {
@@ -23,16 +23,14 @@ function perImage(shape: ImageShape) {
 function sumOverPixels(shape: ImageShape, expression: string): string {
   const { element, lanes } = perImage(shape);
   return `
-  let base = i / ${lanes}u * ${shape.pixels * lanes}u + i % ${lanes}u;
-  var total = ${element}(0);
-  for (var block = 0u; block < ${shape.pixels}u; block += 32u) {
-    var sum = ${element}(0);
-    let blockEnd = min(block + 32u, ${shape.pixels}u);
-    for (var pixel = block; pixel < blockEnd; pixel++) {
-      let index = base + pixel * ${lanes}u;
-      sum += ${expression};
-    }
-    total += sum;
+  let base = i / ${lanes}u * ${shape.pixels * lanes}u + i % ${lanes}u;${
+    blockSums({
+      element,
+      first: "base",
+      end: `base + ${shape.pixels * lanes}u`,
+      stride: lanes,
+      sums: { total: expression },
+    })
   }`;
 }
 
@@ -44,7 +42,7 @@ export function globalAveragePool(shape: ImageShape): Kernel {
       label: `average pool ${nameOf(shape)}`,
       storage: [["x", "read", element], ["result", "write", element]],
       invocations: shape.images * lanes,
-      body: `${sumOverPixels(shape, "x[index]")}
+      body: `${sumOverPixels(shape, "x[at]")}
   result[i] = total * ${1 / shape.pixels};`,
     });
   });
@@ -84,7 +82,7 @@ export function scaleChannelsFactorGradient(shape: ImageShape): Kernel {
       label: `scale channels factor gradient ${nameOf(shape)}`,
       storage: [["g", "read", element], ["x", "read", element], ["result", "write", element]],
       invocations: shape.images * lanes,
-      body: `${sumOverPixels(shape, "g[index] * x[index]")}
+      body: `${sumOverPixels(shape, "g[at] * x[at]")}
   result[i] = total;`,
     });
   });

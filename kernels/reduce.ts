@@ -4,7 +4,7 @@
  * equal inputs give equal bits.
  */
 import type { Kernel } from "./kernel.ts";
-import { chunksOf, once, pointwise, vectorOf } from "./wgsl.ts";
+import { blockSums, chunksOf, once, pointwise, vectorOf } from "./wgsl.ts";
 
 /** Two kernels run one after the other through a buffer of partial sums. */
 export interface TwoPass {
@@ -31,16 +31,17 @@ export function columnSums(rows: number, columns: number): TwoPass {
       storage: [["x", "read", element], ["partials", "write", element]],
       invocations: chunks * lanes,
       body: `
-  let column = i % ${lanes}u;
   let first = i / ${lanes}u * ${chunkRows}u;
   let end = min(first + ${chunkRows}u, ${rows}u);
-  var total = ${element}(0);
-  for (var block = first; block < end; block += 32u) {
-    var sum = ${element}(0);
-    let blockEnd = min(block + 32u, end);
-    for (var row = block; row < blockEnd; row++) { sum += x[row * ${lanes}u + column]; }
-    total += sum;
-  }
+  let column = i % ${lanes}u;${
+        blockSums({
+          element,
+          first: `first * ${lanes}u + column`,
+          end: `end * ${lanes}u`,
+          stride: lanes,
+          sums: { total: "x[at]" },
+        })
+      }
   partials[i] = total;`,
     }),
     combine: sumChunks(chunks, lanes, element),
@@ -56,14 +57,9 @@ function sumChunks(chunks: number, lanes: number, element: string): Kernel {
       label: `sum of ${chunks} chunks x ${lanes}`,
       storage: [["partials", "read", element], ["result", "write", element]],
       invocations: lanes,
-      body: `
-  var total = ${element}(0);
-  for (var block = 0u; block < ${chunks}u; block += 16u) {
-    var sum = ${element}(0);
-    let blockEnd = min(block + 16u, ${chunks}u);
-    for (var chunk = block; chunk < blockEnd; chunk++) { sum += partials[chunk * ${lanes}u + i]; }
-    total += sum;
-  }
+      body: `${
+        blockSums({ element, first: "i", end: `${chunks * lanes}u`, stride: lanes, sums: { total: "partials[at]" } })
+      }
   result[i] = total;`,
     }));
 }

@@ -5,7 +5,7 @@
  * maximum, so that wide rows (16,000 prototypes) are shared by many invocations. It knows no label and no crop.
  */
 import type { Kernel } from "./kernel.ts";
-import { once, pointwise } from "./wgsl.ts";
+import { blockSums, once, pointwise } from "./wgsl.ts";
 
 /** Static shape and constants of the loss. */
 export interface SoftmaxCrossEntropyShape {
@@ -44,18 +44,15 @@ export function softmaxCrossEntropyPartial(shape: SoftmaxCrossEntropyShape): Ker
   let first = row * ${columns}u + start;
   let end = first + min(${CHUNK}u, ${columns}u - start);
   var maximum = scores[first];
-  for (var at = first + 1u; at < end; at++) { maximum = max(maximum, scores[at]); }
-  var total = vec3f(0);
-  for (var block = first; block < end; block += 32u) {
-    var sum = vec3f(0);
-    let blockEnd = min(block + 32u, end);
-    for (var at = block; at < blockEnd; at++) {
-      let a = (scores[at] - maximum) * ${1 / temperature};
-      let t = targets[at];
-      sum += vec3f(exp(a), t * a, t);
-    }
-    total += sum;
-  }
+  for (var at = first + 1u; at < end; at++) { maximum = max(maximum, scores[at]); }${
+        blockSums({
+          element: "vec3f",
+          first: "first",
+          end: "end",
+          setup: `let a = (scores[at] - maximum) * ${1 / temperature}; let t = targets[at];`,
+          sums: { total: "vec3f(exp(a), t * a, t)" },
+        })
+      }
   partials[i] = vec4f(maximum * ${1 / temperature}, total);`,
     });
   });
@@ -72,10 +69,11 @@ export function softmaxCrossEntropyCombine(shape: SoftmaxCrossEntropyShape): Ker
       body: `
   let first = i * ${chunks}u;
   var maximum = partials[first].x;
-  for (var chunk = 1u; chunk < ${chunks}u; chunk++) { maximum = max(maximum, partials[first + chunk].x); }
+  let end = first + ${chunks}u;
+  for (var at = first + 1u; at < end; at++) { maximum = max(maximum, partials[at].x); }
   var total = vec3f(0);
-  for (var chunk = 0u; chunk < ${chunks}u; chunk++) {
-    let part = partials[first + chunk];
+  for (var at = first; at < end; at++) {
+    let part = partials[at];
     let below = part.x - maximum;
     total += vec3f(part.y * exp(below), part.z + part.w * below, part.w);
   }

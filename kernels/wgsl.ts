@@ -51,6 +51,41 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   };
 }
 
+/** What {@linkcode blockSums} adds up. */
+export interface BlockSumsOptions {
+  /** Element type of the sums. */
+  readonly element: string;
+  /** First index, one past the last, and the step between indices, as WGSL. `first` must depend on `i`, see below. */
+  readonly first: string;
+  readonly end: string;
+  readonly stride?: number;
+  /** Statements before the terms, which see the index as `at`. */
+  readonly setup?: string;
+  /** The sums by name, each with its term. */
+  readonly sums: Readonly<Record<string, string>>;
+}
+
+/**
+ * WGSL that declares and fills sums over indices, in order, in blocks of 32 so that rounding errors grow slowly. Where
+ * the bounds were constants, Mesa would unroll both loops and LLVM would take minutes over the result.
+ */
+export function blockSums(options: BlockSumsOptions): string {
+  const { element, first, end, stride = 1, setup = "", sums } = options;
+  const names = Object.keys(sums);
+  const each = (line: (name: string) => string) => names.map(line).join(" ");
+  return `
+  ${each((name) => `var ${name} = ${element}(0);`)}
+  let sums_end = ${end};
+  for (var block = ${first}; block < sums_end; block += ${32 * stride}u) {
+    ${each((name) => `var block_${name} = ${element}(0);`)}
+    let block_end = min(block + ${32 * stride}u, sums_end);
+    for (var at = block; at < block_end; at += ${stride}u) {
+      ${setup} ${each((name) => `block_${name} += ${sums[name]};`)}
+    }
+    ${each((name) => `${name} += block_${name};`)}
+  }`;
+}
+
 const kernels = new Map<string, Kernel>();
 
 /** The kernel built earlier under `key`, or the one that `build` gives now. Kernels are values: sharing one is safe. */
