@@ -105,11 +105,16 @@ function aptSettings(workFolder: string): string {
   ].join("\n") + "\n";
 }
 
-function firstComplaint(result: CommandResult): string {
+/** The line of apt's output that says most: an error with its reason, else the first words it said. */
+export function firstComplaint(result: CommandResult): string {
   if (result.timedOut) return "no answer before the deadline";
-  const lines = `${result.stderr}\n${result.stdout}`.split("\n");
-  const line = lines.find((text) => /^(?:E|Err):?/.test(text)) ?? lines.find((text) => text.trim()) ?? "no message";
-  return line.trim();
+  const lines = `${result.stdout}\n${result.stderr}`.split("\n").map((line) => line.trimEnd());
+  const unreachable = lines.findIndex((line) => /^Err:\d+ /.test(line));
+  if (unreachable >= 0) {
+    const reason = lines[unreachable + 1]?.startsWith(" ") ? `: ${lines[unreachable + 1].trim()}` : "";
+    return lines[unreachable].replace(/^Err:\d+ /, "") + reason;
+  }
+  return (lines.find((line) => line.startsWith("E: ")) ?? lines.find(Boolean) ?? "no message").trim();
 }
 
 /**

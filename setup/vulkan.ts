@@ -153,13 +153,7 @@ async function fetchDriver(
   await Deno.mkdir(shelf, { recursive: true });
   const workFolder = await Deno.makeTempDir({ dir: shelf, suffix: ".tmp" });
   try {
-    const options = { packages: PACKAGES, workFolder };
-    const files = system.codename === "bookworm"
-      ? await fetchPackages(system, { ...options, backports: true }).catch((error: Error) => {
-        log(`Debian 12's backports could not be used (${error.message}); trying its own, slower Mesa`);
-        return fetchPackages(system, { ...options, backports: false });
-      })
-      : await fetchPackages(system, { ...options, backports: false });
+    const files = await fetchNewest(system, { workFolder, log });
     const root = `${workFolder}/root`;
     await unpackPackages(files, root);
     const names = files.filter(mayUnpack).map(packageOf);
@@ -178,7 +172,24 @@ async function fetchDriver(
   }
 }
 
-/** Folders below `folder` that hold shared libraries, deepest name last so that the order is fixed. */
+/** The driver's packages, on Debian 12 from its backports where the mirror has them. */
+async function fetchNewest(
+  system: AptSystem,
+  { workFolder, log }: { workFolder: string; log: (line: string) => void },
+): Promise<string[]> {
+  const plain = { packages: PACKAGES, workFolder, backports: false };
+  if (!isSlow(system)) return await fetchPackages(system, plain);
+  try {
+    return await fetchPackages(system, { ...plain, backports: true });
+  } catch (error) {
+    const files = await fetchPackages(system, plain);
+    const reason = error instanceof Error ? error.message : String(error);
+    log(`Debian 12's own Mesa is used, which is 2.5 to 5 times slower than that of its backports: ${reason}`);
+    return files;
+  }
+}
+
+/** Folders below `folder` that hold shared libraries, in alphabetical order. */
 async function libraryFolders(folder: string): Promise<string[]> {
   const found: string[] = [];
   for (const parent of [`${folder}/usr/lib`, `${folder}/lib`]) {
