@@ -1,0 +1,127 @@
+/**
+ * Weighted k-nearest-neighbour classification by cosine (Wu et al., "Unsupervised Feature Learning via Non-Parametric
+ * Instance Discrimination", 2018; k = 20 and T = 0.07 as solo-learn). A query counts as right only when it is right
+ * however ties are broken, so that collapsed features, which tie everywhere, score nothing. It knows no image.
+ */
+import { type Matrix, normalizeRows, requireFinite } from "./matrix.ts";
+import { cpuSimilarity, type Similarity, TIE_TOLERANCE } from "./similarity.ts";
+
+/** Rows with a class each. */
+export interface Labelled {
+  readonly features: Matrix;
+  /** Class of each row, from 0. */
+  readonly labels: Uint32Array<ArrayBuffer>;
+}
+
+/** Options of {@linkcode knnAccuracy}. */
+export interface KnnOptions {
+  /** Neighbours that vote, at most as many as there are. @default 20 */
+  readonly neighbours?: number;
+  /** Temperature T of the vote exp(cosine / T). @default 0.07 */
+  readonly temperature?: number;
+  /** @default on the CPU */
+  readonly similarity?: Similarity;
+}
+
+/**
+ * The k-th largest of `scores` (k from 1), by quickselect on a copy.
+ */
+export function kthLargest(scores: Float32Array, k: number): number {
+  const values = Float32Array.from(scores);
+  let low = 0, high = values.length - 1;
+  const target = k - 1;
+  while (low < high) {
+    const pivot = values[(low + high) >> 1];
+    let left = low, right = high;
+    while (left <= right) {
+      while (values[left] > pivot) left++;
+      while (values[right] < pivot) right--;
+      if (left > right) break;
+      const kept = values[left];
+      values[left++] = values[right];
+      values[right--] = kept;
+    }
+    if (target <= right) high = right;
+    else if (target >= left) low = left;
+    else break;
+  }
+  return values[target];
+}
+
+/** What {@linkcode isSurelyRight} needs beside the scores. */
+export interface Vote {
+  /** Class of each gallery item. */
+  readonly labels: Uint32Array;
+  readonly classes: number;
+  /** The query's class. */
+  readonly label: number;
+  readonly neighbours: number;
+  readonly temperature: number;
+}
+
+/**
+ * Whether the vote of the nearest items goes to `label` however ties are broken. Items tied at the edge of the
+ * neighbourhood are chosen against it: other classes first, and all of them of the strongest rival.
+ */
+export function isSurelyRight(scores: Float32Array, vote: Vote): boolean {
+  const { labels, classes, label, temperature } = vote;
+  const neighbours = Math.min(vote.neighbours, scores.length);
+  const edge = kthLargest(scores, neighbours);
+  const votes = new Float64Array(classes), tied = new Uint32Array(classes);
+  let inside = 0;
+  for (let item = 0; item < scores.length; item++) {
+    if (scores[item] > edge + TIE_TOLERANCE) {
+      inside++;
+      // Less the edge: exp(1 / 0.07) alone is 1.6e6, and smaller T would overflow.
+      votes[labels[item]] += Math.exp((scores[item] - edge) / temperature);
+    } else if (scores[item] >= edge - TIE_TOLERANCE) tied[labels[item]]++;
+  }
+  const seats = neighbours - inside;
+  const rivals = tied.reduce((sum, count) => sum + count, 0) - tied[label];
+  const mine = votes[label] + Math.max(0, seats - rivals);
+  for (let rival = 0; rival < classes; rival++) {
+    if (rival === label) continue;
+    const theirs = votes[rival] + Math.min(seats, tied[rival]);
+    if (theirs >= mine * (1 - 1e-9)) return false;
+  }
+  return true;
+}
+
+/**
+ * Share of the test rows whose class the nearest training rows vote for, ties counted as wrong.
+ *
+ * @throws RangeError when a set is empty, features and labels do not match, or a feature is not finite
+ */
+export async function knnAccuracy(train: Labelled, test: Labelled, options: KnnOptions = {}): Promise<number> {
+  const { neighbours = 20, temperature = 0.07, similarity = cpuSimilarity } = options;
+  const classes = requireLabels(train, test);
+  const gallery = normalizeRows(train.features);
+  let right = 0;
+  for await (const block of similarity(normalizeRows(test.features), gallery)) {
+    for (let row = 0; row < block.rows; row++) {
+      const scores = block.scores.subarray(row * gallery.rows, (row + 1) * gallery.rows);
+      const label = test.labels[block.first + row];
+      if (isSurelyRight(scores, { labels: train.labels, classes, label, neighbours, temperature })) right++;
+    }
+  }
+  return right / test.features.rows;
+}
+
+/**
+ * Number of classes over both sets.
+ *
+ * @throws RangeError when a set is empty, features and labels do not match, or a feature is not finite
+ */
+export function requireLabels(train: Labelled, test: Labelled): number {
+  for (const [name, { features, labels }] of [["training", train], ["test", test]] as const) {
+    if (features.rows === 0) throw new RangeError(`Cannot evaluate: the ${name} set must hold features, found none`);
+    if (features.rows !== labels.length) {
+      throw new RangeError(
+        `Cannot evaluate: the ${name} set must have one label per row, found ${labels.length} for ${features.rows}`,
+      );
+    }
+    requireFinite(features);
+  }
+  const largest = (labels: Uint32Array) => labels.reduce((a, b) => Math.max(a, b), 0);
+  return Math.max(largest(train.labels), largest(test.labels)) + 1;
+}
