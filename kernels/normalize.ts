@@ -42,17 +42,23 @@ export function normalizeRows(rows: number, columns: number): Kernel {
   });
 }
 
-/** Rows over their norms, in place. Buffers: x. */
-export function normalizeRowsInPlace(rows: number, columns: number): Kernel {
-  return once(`normalize rows in place ${rows}x${columns}`, () => {
-    const { element, lanes, dot } = lanesOf(columns);
+/**
+ * Columns of `x [rows, columns]` over their norms, in place: prototypes, which lie as a linear layer's `[dim, count]`.
+ * Buffers: x.
+ */
+export function normalizeColumns(rows: number, columns: number): Kernel {
+  return once(`normalize columns ${rows}x${columns}`, () => {
+    const { element, width } = vectorOf(columns);
+    const lanes = columns / width;
     return pointwise({
-      label: `normalize rows in place ${rows}x${columns}`,
+      label: `normalize columns ${rows}x${columns}`,
       storage: [["x", "write", element]],
-      invocations: rows,
-      body: `${rowDot(lanes, { a: "x", b: "x", dot })}
-  let divisor = max(sqrt(total), ${NORM_FLOOR});
-  for (var at = base; at < end; at++) { x[at] = x[at] / divisor; }`,
+      invocations: lanes,
+      body: `${
+        blockSums({ element, first: "i", end: `${rows * lanes}u`, stride: lanes, sums: { total: "x[at] * x[at]" } })
+      }
+  let divisor = max(sqrt(total), ${element}(${NORM_FLOOR}));
+  for (var at = i; at < sums_end; at += ${lanes}u) { x[at] = x[at] / divisor; }`,
     });
   });
 }

@@ -1,5 +1,5 @@
-/** L2 normalisation of rows on the tape, forward and gradient, and in place for prototypes. */
-import { normalizeRows, normalizeRowsGradient, normalizeRowsInPlace } from "../../kernels/normalize.ts";
+/** L2 normalisation of rows on the tape, forward and gradient, and of columns in place for prototypes. */
+import { normalizeColumns, normalizeRows, normalizeRowsGradient } from "../../kernels/normalize.ts";
 import type { Tape } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
 
@@ -21,8 +21,8 @@ export function l2Normalize(tape: Tape, x: Tensor): Tensor {
   });
 }
 
-/** Normalises the rows of `x [N, D]` in place, outside any tape: prototypes at the start of a step. */
-export function normalizeInPlace(x: Tensor): void {
+/** Normalises the columns of `x [D, K]` in place, outside any tape: K prototypes at the start of a step. */
+export function normalizeColumnsInPlace(x: Tensor): void {
   const [rows, columns] = x.shape;
-  x.device.run(normalizeRowsInPlace(rows, columns), [x.buffer]);
+  x.device.run(normalizeColumns(rows, columns), [x.buffer]);
 }

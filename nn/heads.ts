@@ -1,0 +1,120 @@
+/**
+ * What stands on a trunk: SwAV's projection head, the prototypes, and a plain classifier. Linear layers start as
+ * PyTorch's do, classifiers as RegNet's. They know no loss.
+ */
+import type { Device } from "../device/device.ts";
+import { relu } from "../tensor/ops/activation.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { BatchNorm, Linear } from "./layers.ts";
+import type { ForwardContext, Module, ModuleBuffer, Parameter } from "./module.ts";
+
+/** Where and from what a head is made. */
+export interface HeadOptions {
+  device: Device;
+  seed: number;
+  /** Put before every name, e.g. `head.`. @default "" */
+  prefix?: string;
+}
+
+/**
+ * Linear layers with ReLU between them, e.g. `dims` 10444, 8192, 8192, 256; with `batchNorm` every hidden layer is
+ * normalised before its ReLU (SwAV's own head). Names count as `nn.Sequential`'s: `0.weight`, `2.weight`, …
+ */
+export function projectionHead(
+  options: HeadOptions & { dims: readonly number[]; batchNorm?: boolean },
+): ProjectionHead {
+  return new ProjectionHead(options);
+}
+
+/** A multi-layer perceptron over rows: `[N, dims[0]]` → `[N, dims.at(-1)]`. */
+export class ProjectionHead implements Module {
+  readonly #layers: readonly (Linear | BatchNorm | "relu")[];
+
+  constructor(options: HeadOptions & { dims: readonly number[]; batchNorm?: boolean }) {
+    const { dims, batchNorm = false, prefix = "", ...maker } = options;
+    if (dims.length < 2) {
+      throw new RangeError(`Cannot build a head: dims must name input and output, they are [${dims.join(", ")}]`);
+    }
+    const layers: (Linear | BatchNorm | "relu")[] = [];
+    for (let i = 0; i + 1 < dims.length; i++) {
+      const [inWidth, width] = [dims[i], dims[i + 1]];
+      layers.push(new Linear(maker, { name: `${prefix}${layers.length}`, inWidth, width }));
+      if (i + 2 === dims.length) break;
+      // A batch norm's ReLU comes with it, yet keeps its place in the numbering.
+      if (batchNorm) layers.push(new BatchNorm(maker, { name: `${prefix}${layers.length}`, width, relu: true }));
+      layers.push("relu");
+    }
+    this.#layers = layers;
+  }
+
+  #modules(): (Linear | BatchNorm)[] {
+    return this.#layers.filter((layer) => layer !== "relu");
+  }
+
+  parameters(): Parameter[] {
+    return this.#modules().flatMap((layer) => layer.parameters());
+  }
+
+  buffers(): ModuleBuffer[] {
+    return this.#modules().flatMap((layer) => layer.buffers());
+  }
+
+  async forward(x: Tensor, context: ForwardContext): Promise<Tensor> {
+    const { tape } = context;
+    let current = x;
+    for (const [i, layer] of this.#layers.entries()) {
+      let next = current;
+      if (layer instanceof Linear) next = layer.apply(current, context);
+      else if (layer instanceof BatchNorm) next = await layer.forward(current, context);
+      else if (!(this.#layers[i - 1] instanceof BatchNorm)) next = relu(tape, current);
+      if (next !== current && current !== x) tape.release(current);
+      current = next;
+    }
+    return current;
+  }
+}
+
+/** Prototypes: a linear layer without bias, `[N, dim]` → scores `[N, count]`. Name: `weight`, `[count, dim]` in files. */
+export function prototypes(options: HeadOptions & { dim: number; count: number }): Linear {
+  const { dim, count, prefix = "", ...maker } = options;
+  return new Linear(maker, { name: prefix.replace(/\.$/, ""), inWidth: dim, width: count, bias: false });
+}
+
+/** RegNet's classifier: normal weights of deviation 0.01, biases zero. Names: `weight`, `bias` behind the prefix. */
+export function classifier(options: HeadOptions & { dim: number; classes: number }): Linear {
+  const { dim, classes, prefix = "fc.", ...maker } = options;
+  return new Linear(maker, {
+    name: prefix.replace(/\.$/, ""),
+    inWidth: dim,
+    width: classes,
+    weights: { kind: "normal", deviation: 0.01 },
+    biases: { kind: "constant", value: 0 },
+  });
+}
+
+/** Runs modules one after the other, as one. */
+export class Sequence implements Module {
+  readonly #modules: readonly Module[];
+
+  constructor(modules: readonly Module[]) {
+    this.#modules = modules;
+  }
+
+  parameters(): Parameter[] {
+    return this.#modules.flatMap((module) => module.parameters());
+  }
+
+  buffers(): ModuleBuffer[] {
+    return this.#modules.flatMap((module) => module.buffers());
+  }
+
+  async forward(x: Tensor, context: ForwardContext): Promise<Tensor> {
+    let current = x;
+    for (const module of this.#modules) {
+      const next = await module.forward(current, context);
+      if (current !== x) context.tape.release(current);
+      current = next;
+    }
+    return current;
+  }
+}

@@ -1,0 +1,93 @@
+/** AdamW as PyTorch's: decoupled weight decay, bias correction by the steps each parameter has taken itself. */
+import { type AdamwConstants, adamwUpdate } from "../kernels/optimizer.ts";
+import type { DeviceBuffer } from "../device/device.ts";
+import { type Tensor, tensorFrom } from "../tensor/tensor.ts";
+import { type Optimizer, type SavedOptimizer, StateTensors, type Trainable, withGradients } from "./optimizer.ts";
+
+/** Options of {@linkcode adamw}. */
+export interface AdamwOptions {
+  /** @default 0.9 */
+  beta1?: number;
+  /** @default 0.999 */
+  beta2?: number;
+  /** @default 1e-8 */
+  epsilon?: number;
+  /** @default 0.01 */
+  weightDecay?: number;
+}
+
+/** `p ← p·(1 − lr·wd) − lr·m̂ / (√v̂ + ε)`. */
+export function adamw(options: AdamwOptions = {}): Optimizer {
+  return new Adamw(options);
+}
+
+class Adamw implements Optimizer {
+  stepCount = 0;
+  readonly #constants: AdamwConstants;
+  readonly #state = new StateTensors();
+  /** Steps each parameter has taken; a parameter frozen at first starts its bias correction later than the others. */
+  readonly #steps = new Map<string, { count: number; tensor: Tensor }>();
+
+  constructor({ beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0.01 }: AdamwOptions) {
+    this.#constants = { beta1, beta2, epsilon, weightDecay };
+  }
+
+  step(parameters: readonly Trainable[], gradients: ReadonlyMap<string, Tensor>, learningRate: number): void {
+    const { beta1, beta2 } = this.#constants;
+    const device = parameters[0]?.tensor.device;
+    const scalars = new Map<number, DeviceBuffer>();
+    for (const [parameter, gradient] of withGradients(parameters, gradients)) {
+      const count = this.#countOf(parameter);
+      const { tensor } = parameter;
+      const given = scalars.get(count) ??
+        device.upload(Float32Array.of(learningRate, 1 - beta1 ** count, Math.sqrt(1 - beta2 ** count)));
+      scalars.set(count, given);
+      const first = this.#state.of(parameter, "exp_avg"), second = this.#state.of(parameter, "exp_avg_sq");
+      device.run(
+        adamwUpdate(tensor.size, this.#constants),
+        [gradient.buffer, given, first.buffer, second.buffer, tensor.buffer],
+      );
+    }
+    for (const buffer of scalars.values()) device.free(buffer);
+    this.stepCount += 1;
+  }
+
+  /** The number of the step that the parameter takes now, from 1. */
+  #countOf({ name, tensor }: Trainable): number {
+    const known = this.#steps.get(name);
+    if (known) return known.count += 1;
+    this.#steps.set(name, { count: 1, tensor: tensorFrom(tensor.device, Float32Array.of(1), [1]) });
+    return 1;
+  }
+
+  state(): ReadonlyMap<string, Tensor> {
+    const all = new Map(this.#state.all());
+    for (const [name, { count, tensor }] of this.#steps) {
+      tensor.device.write(tensor.buffer, Float32Array.of(count));
+      all.set(`${name}.step`, tensor);
+    }
+    return all;
+  }
+
+  load(parameters: readonly Trainable[], { state, stepCount }: SavedOptimizer): void {
+    const counts = [...state].filter(([key]) => key.endsWith(".step"));
+    const moments = new Map([...state].filter(([key]) => !key.endsWith(".step")));
+    this.#state.load(parameters, { saved: moments, kinds: ["exp_avg", "exp_avg_sq"] });
+    this.#freeSteps();
+    const device = parameters[0]?.tensor.device;
+    for (const [key, data] of counts) {
+      this.#steps.set(key.slice(0, -".step".length), { count: data[0], tensor: tensorFrom(device, data, [1]) });
+    }
+    this.stepCount = stepCount;
+  }
+
+  #freeSteps(): void {
+    for (const { tensor } of this.#steps.values()) tensor.device.free(tensor.buffer);
+    this.#steps.clear();
+  }
+
+  dispose(): void {
+    this.#state.dispose();
+    this.#freeSteps();
+  }
+}
