@@ -1,0 +1,170 @@
+/**
+ * The body of `deno task test`: formatting, lint and types; then every test file in a process of its own, with the
+ * environment that finds a WebGPU adapter; then the examples in the documentation. It ends in one line of counts, taken
+ * from the test runner's own reports; a gate that fails counts as one failure. Words as arguments choose the test files
+ * whose path holds one of them, and leave out the gates and the examples.
+ */
+import { pooledMap } from "@std/async/pool";
+import { runCommand } from "../setup/command.ts";
+import { ensureVulkan } from "../setup/vulkan.ts";
+import { readJunit } from "./junit.ts";
+
+const ROOT = decodeURIComponent(new URL("..", import.meta.url).pathname).replace(/\/$/, "");
+
+/** Test processes at a time: two keep both cores busy while one of them waits for files, processes or the GPU. */
+const JOBS = Number(Deno.env.get("SEER_TEST_JOBS") ?? 2);
+
+const FILE_TIMEOUT_MS = 300_000;
+const GATE_TIMEOUT_MS = 300_000;
+
+/** What tests may do: they start processes with LD_LIBRARY_PATH (which needs all of run) and talk over loopback. */
+const PERMISSIONS = [
+  "--no-prompt",
+  "--allow-read",
+  "--allow-write",
+  "--allow-env",
+  "--allow-net=127.0.0.1,localhost,[::1]",
+  "--allow-run",
+  "--allow-ffi",
+  "--allow-sys",
+];
+
+/** The outcome of one gate, test file or set of examples. */
+interface Outcome {
+  readonly name: string;
+  readonly passed: number;
+  readonly failed: number;
+  readonly skipped: number;
+  readonly seconds: number;
+  /** What to show when something failed. */
+  readonly report: string;
+}
+
+async function timed(name: string, action: () => Promise<Omit<Outcome, "name" | "seconds">>): Promise<Outcome> {
+  const start = performance.now();
+  return { name, ...await action(), seconds: (performance.now() - start) / 1000 };
+}
+
+/** A check by a tool of Deno's: counts nothing when it passes, one failure when it does not. */
+function runGate(name: string, args: readonly string[]): Promise<Outcome> {
+  return timed(name, async () => {
+    const env = { NO_COLOR: "1" };
+    const result = await runCommand(Deno.execPath(), { args, cwd: ROOT, timeoutMs: GATE_TIMEOUT_MS, env });
+    const ending = result.timedOut ? `\npassed its deadline of ${GATE_TIMEOUT_MS / 1000} s` : "";
+    const report = `${result.stdout}\n${result.stderr}${ending}`.trim();
+    return { passed: 0, failed: result.code === 0 ? 0 : 1, skipped: 0, report };
+  });
+}
+
+/** Runs tests in one process of the test runner and counts by its report. */
+function runTests(
+  name: string,
+  options: { args: readonly string[]; env: Record<string, string>; reports: string },
+): Promise<Outcome> {
+  return timed(name, async () => {
+    const junit = `${options.reports}/${name.replaceAll(/[^\w.-]/g, "_")}.xml`;
+    const result = await runCommand(Deno.execPath(), {
+      args: ["test", ...PERMISSIONS, `--junit-path=${junit}`, ...options.args],
+      cwd: ROOT,
+      timeoutMs: FILE_TIMEOUT_MS,
+      env: { ...options.env, NO_COLOR: "1" },
+    });
+    const counts = readJunit(await Deno.readTextFile(junit).catch(() => ""));
+    const broken = result.code !== 0 && counts.failed === 0;
+    const ending = result.timedOut
+      ? `passed its deadline of ${FILE_TIMEOUT_MS / 1000} s`
+      : `ended with status ${result.code}`;
+    return {
+      ...counts,
+      failed: counts.failed + (broken ? 1 : 0),
+      report: `${result.stdout}\n${result.stderr}\n${broken ? `the test process ${ending}` : ""}`.trim(),
+    };
+  });
+}
+
+async function listFiles(folder: string, isWanted: (path: string) => boolean): Promise<string[]> {
+  const files: string[] = [];
+  for await (const entry of Deno.readDir(`${ROOT}/${folder}`)) {
+    const path = folder ? `${folder}/${entry.name}` : entry.name;
+    if (entry.isDirectory && !/^(?:\.|golden$|runs$|coverage$|shared$|node_modules$)/.test(entry.name)) {
+      files.push(...await listFiles(path, isWanted));
+    } else if (entry.isFile && isWanted(path)) files.push(path);
+  }
+  return files.sort();
+}
+
+/** Sources and pages that hold an example: a block of TypeScript in a docstring or in Markdown. */
+async function listExamples(): Promise<string[]> {
+  const files = await listFiles("", (path) => /\.(?:ts|md)$/.test(path) && !/^(?:tests|tools|bench)\//.test(path));
+  const withExample: string[] = [];
+  for (const file of files) {
+    const text = await Deno.readTextFile(`${ROOT}/${file}`);
+    if (/^\s*(?:\*\s*)?```(?:ts|typescript|js)\s*$/m.test(text)) withExample.push(file);
+  }
+  return withExample;
+}
+
+function print(outcome: Outcome): void {
+  const verdict = outcome.failed > 0 ? "FAILED" : "ok    ";
+  const parts = [
+    ...outcome.passed ? [`${outcome.passed} passed`] : [],
+    ...outcome.failed ? [`${outcome.failed} failed`] : [],
+    ...outcome.skipped ? [`${outcome.skipped} skipped`] : [],
+  ];
+  console.log(`${verdict} ${outcome.name} ${parts.join(", ")}`.trimEnd() + ` (${outcome.seconds.toFixed(1)} s)`);
+  if (outcome.failed > 0) console.log(outcome.report.replace(/^/gm, "       ") + "\n");
+}
+
+/** The gates, one at a time: each uses every core. */
+async function runGates(): Promise<Outcome[]> {
+  const gates: [string, string[]][] = [
+    ["formatting", ["fmt", "--check"]],
+    ["lint", ["lint"]],
+    ["types", ["check", "."]],
+  ];
+  const outcomes: Outcome[] = [];
+  for (const [name, args] of gates) {
+    const outcome = await runGate(name, args);
+    print(outcome);
+    outcomes.push(outcome);
+  }
+  return outcomes;
+}
+
+/** The line that a person and a machine read last. */
+export function closingLine(outcomes: readonly Pick<Outcome, "passed" | "failed" | "skipped">[]): string {
+  const sum = (field: "passed" | "failed" | "skipped") => outcomes.reduce((total, each) => total + each[field], 0);
+  const skipped = sum("skipped");
+  return `${sum("passed")} passed, ${sum("failed")} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`;
+}
+
+async function main(words: readonly string[]): Promise<number> {
+  const start = performance.now();
+  const outcomes: Outcome[] = words.length === 0 ? await runGates() : [];
+  const env = await ensureVulkan({ log: (line) => console.log(line) });
+  const reports = await Deno.makeTempDir({ prefix: "seer-test-" });
+  const files = (await listFiles("tests", (path) => path.endsWith("_test.ts")))
+    .filter((path) => words.length === 0 || words.some((word) => path.includes(word)));
+  // Types have been checked; a chosen file is checked on its own.
+  const check = words.length === 0 ? ["--no-check"] : [];
+  const runFile = (file: string) => runTests(file, { args: [...check, file], env, reports });
+  for await (const outcome of pooledMap(JOBS, files, runFile)) {
+    print(outcome);
+    outcomes.push(outcome);
+  }
+  const examples = words.length === 0 ? await listExamples() : [];
+  if (examples.length > 0) {
+    const outcome = await runTests("examples in the documentation", { args: ["--doc", ...examples], env, reports });
+    print(outcome);
+    outcomes.push(outcome);
+  }
+  await Deno.remove(reports, { recursive: true });
+  if (files.length === 0) console.log(`No test file's path holds ${words.map((word) => `"${word}"`).join(" or ")}`);
+  const slowest = outcomes.toSorted((a, b) => b.seconds - a.seconds).slice(0, 5);
+  console.log(`\nSlowest: ${slowest.map(({ name, seconds }) => `${name} ${seconds.toFixed(0)} s`).join(", ")}`);
+  console.log(`In all ${((performance.now() - start) / 1000).toFixed(0)} s`);
+  console.log(closingLine(outcomes));
+  return files.length > 0 && outcomes.every(({ failed }) => failed === 0) ? 0 : 1;
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));
