@@ -147,11 +147,12 @@ async function main(words: readonly string[]): Promise<number> {
     .filter((path) => words.length === 0 || words.some((word) => path.includes(word)));
   // Types have been checked; a chosen file is checked on its own.
   const check = words.length === 0 ? ["--no-check"] : [];
-  const runFile = (file: string) => runTests(file, { args: [...check, file], env, reports });
-  for await (const outcome of pooledMap(JOBS, files, runFile)) {
+  const runFile = async (file: string) => {
+    const outcome = await runTests(file, { args: [...check, file], env, reports });
     print(outcome);
-    outcomes.push(outcome);
-  }
+    return outcome;
+  };
+  outcomes.push(...await Array.fromAsync(pooledMap(JOBS, files, runFile)));
   const examples = words.length === 0 ? await listExamples() : [];
   if (examples.length > 0) {
     const outcome = await runTests("examples in the documentation", { args: ["--doc", ...examples], env, reports });

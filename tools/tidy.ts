@@ -40,13 +40,12 @@ export function complainAboutFile({ path, text }: SourceFile): string[] {
  * unless it is a part of another kernel.
  */
 export function complainAboutKernels(files: readonly SourceFile[]): string[] {
-  const tests = files.filter(({ path }) => /^tests\/.*_(?:test|cases)\.ts$/.test(path)).map(({ text }) => text);
-  return files
-    .filter(({ path, text }) =>
-      /^kernels\/[^/]+\.ts$/.test(path) && /^export function [^{]*\): (?:readonly )?Kernel\b/m.test(text)
-    )
-    .filter(({ path }) => !isPart(path.slice("kernels/".length)))
-    .filter(({ path }) => !tests.some((text) => text.includes(`/${path}"`)))
+  const tests = files.filter(({ path }) => /^tests\/.*\.ts$/.test(path)).map(({ text }) => text);
+  const kernels = files.filter(({ path }) => /^kernels\/[^/]+\.ts$/.test(path));
+  const isPart = (path: string) => kernels.some(({ text }) => text.includes(`"./${path.slice("kernels/".length)}"`));
+  return kernels
+    .filter(({ text }) => /^export function [^{]*\): (?:readonly )?Kernel\b/m.test(text))
+    .filter(({ path }) => !isPart(path) && !tests.some((text) => text.includes(`/${path}"`)))
     .map(({ path }) => `${path}: every kernel has a test beside its reference, and no file in tests/ imports it`);
 }
 
