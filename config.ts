@@ -2,12 +2,13 @@
  * The configuration of a training run: {@linkcode parseConfig} checks one, {@linkcode loadConfig} joins a preset, a file
  * and the command line. The keys are in docs/config.md. Nothing here starts anything.
  */
+import { modelSpec } from "./config/models.ts";
 import type { TrainConfig, TrainConfigInput } from "./config/schema.ts";
 
 export { ConfigError } from "./config/error.ts";
 export { type ConfigKey, configKeys, shortOptions } from "./config/keys.ts";
 export { loadConfig, type LoadOptions } from "./config/load.ts";
-export { modelNames } from "./config/models.ts";
+export { modelNames, modelSpec } from "./config/models.ts";
 export { parseConfig } from "./config/parse.ts";
 export { findPreset, presets } from "./config/presets.ts";
 export { configReference } from "./config/reference.ts";
@@ -43,4 +44,10 @@ export function totalSteps(config: TrainConfig, imageCount: number): number {
     );
   }
   return steps;
+}
+
+/** Widths of the projection head from its input, the trunk's width, to its output. */
+export function headDims(config: TrainConfig): number[] {
+  const { widths } = modelSpec(config);
+  return [widths[widths.length - 1], ...config.head.dims];
 }

@@ -175,9 +175,8 @@ export const trainConfigSchema = z.strictObject({
   run,
 });
 
-type DeepReadonly<T> = T extends (infer U)[] ? readonly DeepReadonly<U>[]
-  : T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> }
-  : T;
+/** Arrays and tuples map to readonly ones, since the mapped type is homomorphic. */
+type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;
 
 /** A checked, complete and frozen training configuration; docs/config.md lists the keys. */
 export type TrainConfig = DeepReadonly<z.output<typeof trainConfigSchema>>;
