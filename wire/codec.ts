@@ -11,7 +11,7 @@ import { scan } from "./scan.ts";
 export const codecLimits = { depthMax: 16, valuesMax: 1_000_000, bytesMax: 512 * 1024 * 1024 } as const;
 
 // Without these settings msgpackr writes records and truncates typed arrays to bytes.
-const packr = new Packr({ useRecords: false, moreTypes: false, int64AsType: "number" });
+const packr = new Packr({ useRecords: false, moreTypes: false, int64AsType: "number", variableMapSize: true });
 
 /**
  * The bytes of `message`, valid until changed by nobody: they share memory with nothing that is still in use.

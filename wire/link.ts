@@ -15,6 +15,8 @@ export interface Link {
   onMessage: ((message: Message) => void) | undefined;
   /** Called once, after the last message; `reason` says who ended it and why. */
   onClose: ((reason: string) => void) | undefined;
+  /** Resolves when the link has ended and nothing sent on it waits any more; a process should not exit before. */
+  readonly ended: Promise<void>;
   /**
    * Sends `message`; the caller must not change its tensors afterwards.
    *
@@ -48,6 +50,17 @@ export class Inbox {
   #reason: string | undefined;
   #closeTold = false;
   #draining = false;
+  readonly #ended = Promise.withResolvers<void>();
+
+  /** Resolves with {@linkcode Inbox.settle}. */
+  get ended(): Promise<void> {
+    return this.#ended.promise;
+  }
+
+  /** Says that the transport below is done with. */
+  settle(): void {
+    this.#ended.resolve();
+  }
 
   /** Why the link ended; undefined while it is open. */
   get closedReason(): string | undefined {

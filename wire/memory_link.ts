@@ -51,7 +51,12 @@ class MemoryLink extends Inbox implements Link {
 
   close(reason: string): void {
     const other = this.other;
-    if (this.end(reason)) queueMicrotask(() => other?.end(reason));
+    if (!this.end(reason)) return;
+    queueMicrotask(() => {
+      other?.end(reason);
+      other?.settle();
+      this.settle();
+    });
   }
 
   receive(bytes: Uint8Array<ArrayBuffer>): void {

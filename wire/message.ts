@@ -10,8 +10,11 @@ export type MessageShapes = Record<string, z.ZodObject>;
 
 /** The union of a table's messages, told apart by `type`. */
 export type MessageOf<T extends MessageShapes> = {
-  [Name in keyof T & string]: { type: Name } & z.output<T[Name]>;
+  [Name in keyof T & string]: { type: Name } & Fields<T[Name]>;
 }[keyof T & string];
+
+/** Zod's type of an object without fields would forbid `type` too. */
+type Fields<S extends z.ZodObject> = keyof S["shape"] extends never ? unknown : z.output<S>;
 
 /** A set of messages that may travel. */
 export interface MessageTable<M extends { type: string }> {

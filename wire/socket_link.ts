@@ -48,12 +48,14 @@ export interface Listener {
  */
 export async function connectSocket(url: string, options: ConnectOptions): Promise<Link> {
   const timeoutMs = options.timeoutMs ?? 10_000;
-  const socket = new WebSocket(url, { headers: { authorization: `Bearer ${options.token}` } });
+  let socket: WebSocket | undefined;
   try {
+    socket = new WebSocket(url, { headers: { authorization: `Bearer ${options.token}` } });
     return await deadline(greet(socket, options), timeoutMs);
   } catch (error) {
-    socket.close();
-    if (error instanceof WireError) throw new WireError(`connecting to ${url}: ${error.message}`);
+    socket?.close();
+    const timedOut = error instanceof DOMException && error.name === "TimeoutError";
+    if (!timedOut) throw new WireError(`connecting to ${url}: ${errorText(error)}`, { cause: error });
     throw new WireError(`connecting to ${url}: no answer within ${timeoutMs} ms; check that it runs and is reachable`);
   }
 }
@@ -73,7 +75,7 @@ export function listen(options: ListenOptions, onLink: (link: Link) => void): Li
     const { socket, response } = Deno.upgradeWebSocket(request, { idleTimeout: 60 });
     accept(socket, options).then((link) => {
       links.add(link);
-      link.onEnd = () => links.delete(link);
+      link.ended.then(() => links.delete(link));
       onLink(link);
     }, (error) => socket.close(1008, errorText(error).slice(0, 60)));
     return response;
@@ -83,7 +85,12 @@ export function listen(options: ListenOptions, onLink: (link: Link) => void): Li
     url: `ws://${hostname.includes(":") ? `[${hostname}]` : hostname}:${server.addr.port}/`,
     port: server.addr.port,
     async close(): Promise<void> {
-      for (const link of [...links]) link.close(`${options.id} stopped listening`);
+      const ended = [...links].map((link) => {
+        link.close(`${options.id} stopped listening`);
+        return link.ended;
+      });
+      // The server's shutdown would cut short what still waits to leave.
+      await deadline(Promise.all(ended), 2_000).catch(() => {});
       await server.shutdown();
     },
   };
@@ -162,7 +169,6 @@ function connectError(event: Event): string {
 }
 
 class SocketLink extends Inbox implements Link {
-  onEnd: (() => void) | undefined;
   readonly #assembler: Assembler;
 
   constructor(
@@ -174,7 +180,10 @@ class SocketLink extends Inbox implements Link {
     this.#assembler = new Assembler(bounds.messageBytesMax);
     socket.onmessage = (event) => this.#receive(event.data);
     socket.onerror = (event) => this.#finish(event instanceof ErrorEvent ? event.message : "connection failed");
-    socket.onclose = (event) => this.#finish(event.reason || `connection to ${peer} was lost`);
+    socket.onclose = (event) => {
+      this.#finish(event.reason || `connection to ${peer} was lost`);
+      this.settle();
+    };
   }
 
   get bufferedBytes(): number {
@@ -223,8 +232,7 @@ class SocketLink extends Inbox implements Link {
   }
 
   #finish(reason: string): void {
-    if (!this.end(reason)) return;
-    this.onEnd?.();
+    this.end(reason);
   }
 }
 

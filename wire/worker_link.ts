@@ -15,6 +15,21 @@ export interface MessagePortLike {
 }
 
 /**
+ * This thread's own side, for code that runs inside a Worker.
+ *
+ * @throws {TypeError} on a main thread, which has no such side.
+ */
+export function workerSelf(): MessagePortLike {
+  const scope: unknown = globalThis;
+  if (!isPort(scope)) throw new TypeError("workerSelf() needs to run inside a Worker");
+  return scope;
+}
+
+function isPort(scope: unknown): scope is MessagePortLike {
+  return typeof scope === "object" && scope !== null && "postMessage" in scope && "addEventListener" in scope;
+}
+
+/**
  * A link to actor `peer` on the other side of `port`, a `Worker` or a worker's `self`. Each side makes one.
  *
  * Bytes that span their whole `ArrayBuffer` are transferred, others are copied.
@@ -65,6 +80,7 @@ class WorkerLink extends Inbox implements Link {
     this.#post({ link: "close", reason }, []);
     this.port.removeEventListener("message", this.#listener);
     this.end(reason);
+    this.settle();
   }
 
   #post(envelope: Envelope, transfer: Transferable[]): void {
@@ -78,6 +94,7 @@ class WorkerLink extends Inbox implements Link {
     } else if (data.link === "close") {
       this.port.removeEventListener("message", this.#listener);
       this.end(data.reason);
+      this.settle();
     } else {
       this.#post({ link: "taken", size: data.size }, []);
       this.#deliverChecked(data.message);

@@ -3,6 +3,7 @@
  * or accepted from others; what is sent before a link exists waits, bounded in number and time. A lost peer is reported
  * once. It knows no role and restarts nothing.
  */
+import { deadline } from "@std/async/deadline";
 import { errorText, type Link } from "../../wire/link.ts";
 import { localMessageTypes, type Message } from "../../wire/messages.ts";
 import { connectSocket, listen, type ListenOptions } from "../../wire/socket_link.ts";
@@ -18,8 +19,8 @@ export interface Network {
   onMessage: ((message: Message, from: ActorId) => void) | undefined;
   /** Called once for each peer that is lost, not for those that {@linkcode Network.close} ends. */
   onPeerDown: ((peer: ActorId, reason: string) => void) | undefined;
-  /** Ends all links, with `reason` told to the peers. */
-  close(reason: string): void;
+  /** Ends all links, with `reason` told to the peers; resolves when what was sent has left, or after 2 s. */
+  close(reason: string): Promise<void>;
 }
 
 /** Bounds and parts of a {@linkcode LinkNetwork}. */
@@ -114,13 +115,15 @@ export class LinkNetwork implements Network {
     }
   }
 
-  close(reason: string): void {
+  async close(reason: string): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     for (const waiting of this.#waiting.values()) waiting.cancelDeadline();
     this.#waiting.clear();
-    for (const links of this.#links.values()) for (const link of links) link.close(reason);
+    const links = [...this.#links.values()].flat();
     this.#links.clear();
+    for (const link of links) link.close(reason);
+    await deadline(Promise.all(links.map((link) => link.ended)), 2_000).catch(() => {});
   }
 
   #receive(message: Message, link: Link): void {
@@ -223,7 +226,7 @@ export function openSocketNetwork(options: SocketNetworkOptions): SocketNetwork 
     network,
     url: listener?.url ?? null,
     async close(reason: string): Promise<void> {
-      network.close(reason);
+      await network.close(reason);
       await listener?.close();
     },
   };

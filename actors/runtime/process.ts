@@ -78,8 +78,8 @@ async function runWith(
   };
   globalThis.addEventListener("unhandledrejection", onRejection);
   const end = await handle.done;
-  // Lets the last messages leave; the peer's close would lose nothing that was read, only what was not yet sent.
-  await deadline(opened.close(end.reason.slice(0, 100)), 2_000).catch(() => {});
+  // Waits for the last messages to leave.
+  await deadline(opened.close(end.reason.slice(0, 100)), 5_000).catch(() => {});
   return end;
 }
 

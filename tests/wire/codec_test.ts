@@ -1,0 +1,141 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import { codecLimits, decode, encode } from "../../wire/codec.ts";
+import { WireError } from "../../wire/error.ts";
+import type { Message } from "../../wire/messages.ts";
+import { f32FromWire, toWire } from "../../wire/tensor.ts";
+
+const ping: Message = { type: "ping", count: 7 };
+
+/** A msgpack message `{type: "configure", config: <bytes>, …}` whose `config.x` is any value. */
+function withValue(...value: number[]): Uint8Array<ArrayBuffer> {
+  const text = (word: string) => [0xa0 | word.length, ...new TextEncoder().encode(word)];
+  return new Uint8Array([0x82, ...text("type"), ...text("ping"), ...text("count"), ...value]);
+}
+
+Deno.test("decode() gives back what encode() took", () => {
+  const message = fc.record({
+    type: fc.constant("saved" as const),
+    step: fc.nat(),
+    folder: fc.string({ unit: "grapheme", maxLength: 100 }),
+    digest: fc.constant("0".repeat(64)),
+  });
+  fc.assert(fc.property(message, (saved) => assertEquals(decode(encode(saved)), saved)));
+  const progress = { epoch: 2 ** 40, loss: -1.5e-300, note: "π", list: [true, null, [-1, 2 ** 31]], empty: {} };
+  const save: Message = { type: "save", step: 2 ** 32, progress };
+  assertEquals(decode(encode(save)), save);
+});
+
+Deno.test("encode() writes standard msgpack, byte for byte", () => {
+  assertEquals([...encode(ping)], [...withValue(7)]);
+});
+
+Deno.test("tensors keep every bit, NaN payloads included, and decode to views", () => {
+  const bits = new Uint32Array([0x7fc00001, 0xff800000, 0x80000000, 1, 0x3f800000]);
+  const values = toWire(new Float32Array(bits.buffer), [5, 1]);
+  const bytes = encode({ type: "reduced", key: "k", values });
+  const message = decode(bytes);
+  assert(message.type === "reduced");
+  assertEquals(message.values.shape, [5, 1]);
+  assertEquals(message.values.bytes.buffer, bytes.buffer);
+  assertEquals(message.values.bytes.constructor, Uint8Array);
+  const floats = f32FromWire(message.values);
+  assertEquals([...new Uint32Array(floats.buffer, floats.byteOffset, 5)], [...bits]);
+});
+
+Deno.test("a message of an earlier encode() is not changed by later ones", () => {
+  const first = encode(ping);
+  const copy = [...first];
+  for (let count = 0; count < 5_000; count++) encode({ type: "log", level: "info", text: `line ${count}` });
+  assertEquals([...first], copy);
+});
+
+Deno.test("fields that are undefined are left out", () => {
+  assertEquals(decode(encode({ type: "load", step: undefined })), { type: "load" });
+});
+
+Deno.test("encode() refuses values that msgpack cannot carry faithfully, naming where", () => {
+  const cyclic: Record<string, unknown> = {};
+  cyclic.self = cyclic;
+  const cases: [unknown, string][] = [
+    [new Float32Array(2), "message.progress.x cannot travel: it is a Float32Array"],
+    [new Date(), "is a Date"],
+    [new Map(), "is a Map"],
+    [12n, "is a bigint"],
+    [() => 1, "is a function"],
+    [cyclic, "nests deeper"],
+  ];
+  for (const [x, reason] of cases) {
+    assertThrows(() => encode({ type: "save", step: 1, progress: { x } }), WireError, reason);
+  }
+});
+
+Deno.test("decode() refuses a message cut at any byte, and any bytes after it", () => {
+  const bytes = encode({ type: "reduced", key: "k", values: toWire(new Float32Array(3)) });
+  for (let length = 0; length < bytes.byteLength; length++) {
+    assertThrows(() => decode(bytes.slice(0, length)), WireError, "truncated");
+  }
+  assertThrows(() => decode(new Uint8Array([...bytes, 0xc0])), WireError, "1 trailing bytes");
+});
+
+Deno.test("decode() refuses hostile msgpack with a WireError", () => {
+  const cases: [Uint8Array<ArrayBuffer>, string][] = [
+    [withValue(0xc1), "type 0xc1"],
+    [withValue(0xd4, 0, 0), "type 0xd4"],
+    [withValue(0xd6, 0xff, 0, 0, 0, 0), "type 0xd6"],
+    [withValue(0xc7, 0, 0x72), "type 0xc7"],
+    [withValue(0xdd, 0xff, 0xff, 0xff, 0xff), "truncated"],
+    [withValue(0xdf, 0xff, 0xff, 0xff, 0xff), "truncated"],
+    [withValue(0xc6, 0xff, 0xff, 0xff, 0xff), "truncated"],
+    [withValue(0xdb, 0xff, 0xff, 0xff, 0xff), "truncated"],
+    [withValue(0x81, 1, 1), "no string"],
+    [withValue(0x81, 0x90, 1), "no string"],
+    [withValue(...new Array(100).fill(0x91), 1), `deeper than ${codecLimits.depthMax}`],
+    [new Uint8Array(200_000).fill(0x91), `deeper than ${codecLimits.depthMax}`],
+    [new Uint8Array(2_000_000).fill(0x90).fill(0xdd, 0, 1).fill(0, 1, 3), "trailing"],
+    [withValue(0xcb, 0x7f, 0xf8, 0, 0, 0, 0, 0, 0), "malformed: count"],
+    [withValue(0xcf, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff), "malformed: count"],
+  ];
+  for (const [bytes, reason] of cases) assertThrows(() => decode(bytes), WireError, reason);
+  const many = new Uint8Array(5 + 1_000_001).fill(0xc0);
+  many.set([0xdd, 0, 0x0f, 0x42, 0x41]);
+  assertThrows(() => decode(many), WireError, "more than 1000000 values");
+});
+
+Deno.test("decode() refuses keys that would reach a prototype", () => {
+  const text = (word: string) => [0xa0 | word.length, ...new TextEncoder().encode(word)];
+  for (const key of ["__proto__", "constructor"]) {
+    const bytes = new Uint8Array([0x83, ...text("type"), ...text("ping"), ...text("count"), 1, ...text(key), 0x80]);
+    assertThrows(() => decode(bytes), WireError, 'message "ping" is malformed');
+  }
+  assertEquals(Object.hasOwn(Object.prototype, "polluted"), false);
+});
+
+Deno.test("any bytes decode or are refused with a WireError, never another error", () => {
+  const good = encode({ type: "reduced", key: "k", values: toWire(new Float32Array(3)) });
+  const flipped = fc.tuple(fc.nat(good.byteLength - 1), fc.nat(255)).map(([at, value]) => {
+    const bytes = new Uint8Array(good);
+    bytes[at] = value;
+    return bytes;
+  });
+  const noise = fc.uint8Array({ maxLength: 40 }).map((bytes) => new Uint8Array(bytes));
+  fc.assert(
+    fc.property(fc.oneof(flipped, noise), (bytes) => {
+      try {
+        decode(bytes);
+      } catch (error) {
+        assert(error instanceof WireError, String(error));
+      }
+    }),
+    { numRuns: 5_000 },
+  );
+});
+
+Deno.test("decode() refuses unknown types, unknown fields and tensors of the wrong size", () => {
+  const raw = (message: unknown) => encode(message as Message);
+  assertThrows(() => decode(raw({ type: "nothing" })), WireError, 'message type "nothing" is unknown');
+  assertThrows(() => decode(raw({ count: 1 })), WireError, "message type undefined is unknown");
+  assertThrows(() => decode(raw({ ...ping, extra: 1 })), WireError, 'message "ping" is malformed');
+  const values = { dtype: "f32", shape: [3], bytes: new Uint8Array(8) };
+  assertThrows(() => decode(raw({ type: "reduced", key: "k", values })), WireError, "byte length must match");
+});
