@@ -150,7 +150,11 @@ class Controller {
         { kind: "send", to: id, message: { type: "configure", config, trainers, shards, adapter } },
       ];
     });
-    return [{ kind: "cancel-timer", name: "starting" }, ...effects, alarm("configuring", this.#config.cluster.startTimeoutMs)];
+    return [
+      { kind: "cancel-timer", name: "starting" },
+      ...effects,
+      alarm("configuring", this.#config.cluster.startTimeoutMs),
+    ];
   }
 
   #adapter(index: number): { provider?: string; name?: string } {
@@ -169,7 +173,10 @@ class Controller {
     state.steps = steps ?? Math.floor((epochs ?? 1) * state.stepsPerEpoch);
     if (this.options.resume === undefined) return this.#train(state);
     state.phase = "restoring";
-    const load: Message = { type: "load", ...(this.options.resume.step === undefined ? {} : { step: this.options.resume.step }) };
+    const load: Message = {
+      type: "load",
+      ...(this.options.resume.step === undefined ? {} : { step: this.options.resume.step }),
+    };
     return [
       { kind: "cancel-timer", name: "configuring" },
       { kind: "send", to: actorIds.checkpointer, message: load },
@@ -244,7 +251,8 @@ class Controller {
     state.reports.clear();
     state.perplexity.delete(state.step);
     if (!Number.isFinite(record.loss)) {
-      const error = `the loss of step ${record.step} is ${record.loss}: lower schedule.learningRate or raise sinkhorn.epsilon`;
+      const error =
+        `the loss of step ${record.step} is ${record.loss}: lower schedule.learningRate or raise sinkhorn.epsilon`;
       return this.#fail(state, { actor: state.seats[0].id, error, lines: [] });
     }
     this.ports.emit({ kind: "step", record, steps: state.steps });

@@ -45,10 +45,14 @@ function gather(
 ): Effect[] {
   const { step, replica, batch, rows, values } = scores.message;
   const gathered = state.steps.get(step) ?? new Map<number, Gathered>();
-  if (gathered.has(replica)) throw new RangeError(`Scores of replica ${replica} for step ${step} came twice, from ${scores.from}`);
+  if (gathered.has(replica)) {
+    throw new RangeError(`Scores of replica ${replica} for step ${step} came twice, from ${scores.from}`);
+  }
   gathered.set(replica, { batch, rows, scores: f32FromWire(values), from: scores.from });
   state.steps.set(step, gathered);
-  if (state.steps.size > pendingMax) throw new RangeError(`Scores of ${state.steps.size} steps wait at once, at most ${pendingMax} may`);
+  if (state.steps.size > pendingMax) {
+    throw new RangeError(`Scores of ${state.steps.size} steps wait at once, at most ${pendingMax} may`);
+  }
   if (gathered.size < config.replicas) return [];
   state.steps.delete(step);
   const inOrder = Array.from(gathered).sort(([a], [b]) => a - b);

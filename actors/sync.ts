@@ -27,15 +27,21 @@ export function syncBehavior(): Behavior<SyncState> {
       }
       if (message.type !== "contribute") return [state, []];
       const { key, slots, low, high } = message;
-      const sum = state.get(key) ?? { accumulator: new TreeAccumulator(slots), contributors: new Set() };
-      if (state.size >= pendingMax) throw new RangeError(`Parameter sync holds ${pendingMax} unfinished sums, the latest ${key}`);
+      const values = f32FromWire(message.values);
+      const sum = state.get(key) ?? { accumulator: new TreeAccumulator(slots, values.length), contributors: new Set() };
+      if (state.size >= pendingMax) {
+        throw new RangeError(`Parameter sync holds ${pendingMax} unfinished sums, the latest ${key}`);
+      }
       state.set(key, sum);
       sum.contributors.add(from);
-      const total = sum.accumulator.add(low, high, f32FromWire(message.values));
+      const total = sum.accumulator.add({ low, high }, values);
       if (total === undefined) return [state, []];
       state.delete(key);
-      const values = toWire(total);
-      return [state, [...sum.contributors].map((to) => ({ kind: "send", to, message: { type: "reduced", key, values } }))];
+      const reduced = toWire(total);
+      return [
+        state,
+        [...sum.contributors].map((to) => ({ kind: "send", to, message: { type: "reduced", key, values: reduced } })),
+      ];
     },
   };
 }

@@ -56,7 +56,9 @@ export function trainerBehavior(): Behavior<TrainerState> {
             : { kind: "log", level: "warn", text: `lost ${message.peer}: ${message.reason}` },
         ]];
       }
-      if (from === workerId && message.type === "failed") return [state, [{ kind: "fail", error: new Error(message.error) }]];
+      if (from === workerId && message.type === "failed") {
+        return [state, [{ kind: "fail", error: new Error(message.error) }]];
+      }
       if (from === workerId) return [state, [{ kind: "send", to: destination(message, state.shards), message }]];
       if (message.type === "stop") return [state, [{ kind: "stop", reason: message.reason }]];
       if (message.type === "directory") return [state, []];

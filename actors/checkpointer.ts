@@ -1,0 +1,166 @@
+/**
+ * The checkpointer: collects the parts of a snapshot that trainers send, writes them as one checkpoint, and sends a
+ * checkpoint back on resume. It is the only actor with access to the run's checkpoints; it knows tensors by name alone.
+ */
+import { DirectoryStore } from "../checkpoint/store.ts";
+import { f32Of, f32Tensor, type SafeTensor } from "../checkpoint/safetensors.ts";
+import { parseConfig, type TrainConfig } from "../config.ts";
+import type { Message } from "../wire/messages.ts";
+import { f32FromWire, toWire } from "../wire/tensor.ts";
+import type { Behavior, Effect, Role } from "./runtime/behavior.ts";
+import { mathsDigest, runFolder } from "./run_identity.ts";
+import { actorIds } from "./seats.ts";
+
+/** A snapshot being collected. */
+interface Snapshot {
+  progress: Record<string, unknown> | undefined;
+  readonly model: Map<string, SafeTensor>;
+  readonly optimizer: Map<string, SafeTensor>;
+  /** Parts received from each trainer. */
+  readonly received: Map<string, number>;
+  /** Digest of each trainer that has sent everything. */
+  readonly digests: Map<string, string>;
+}
+
+interface CheckpointerState {
+  config: TrainConfig | undefined;
+  trainers: readonly string[];
+  store: DirectoryStore | undefined;
+  readonly snapshots: Map<number, Snapshot>;
+  /** Messages with the state that was loaded, until they are sent. */
+  loaded: Message[];
+}
+
+/** The behaviour of the checkpointer; `openStore` gives the run's store. */
+export function checkpointerBehavior(
+  openStore: (config: TrainConfig) => DirectoryStore = defaultStore,
+): Behavior<CheckpointerState> {
+  return {
+    init: () => [{ config: undefined, trainers: [], store: undefined, snapshots: new Map(), loaded: [] }, []],
+    handle(state, message, from): [CheckpointerState, Effect[]] {
+      switch (message.type) {
+        case "stop":
+          return [state, [{ kind: "stop", reason: message.reason }]];
+        case "configure":
+          state.config = parseConfig(message.config, { source: "the controller's configuration" });
+          state.trainers = message.trainers.map(({ id }) => id);
+          state.store = openStore(state.config);
+          return [state, [{ kind: "send", to: from, message: { type: "ready", detail: "" } }]];
+        case "save":
+          snapshotOf(state, message.step).progress = message.progress;
+          return [state, write(state, message.step)];
+        case "snapshot-part":
+          return [state, take(state, message, from)];
+        case "snapshot-end":
+          return [state, finish(state, message, from)];
+        case "saved":
+          return [state, [{ kind: "send", to: actorIds.controller, message }]];
+        case "load":
+          return [state, load(state, message.step)];
+        case "loaded":
+          return [state, [{ kind: "send", to: actorIds.controller, message }, ...sendState(state)]];
+        default:
+          return [state, []];
+      }
+    },
+  };
+}
+
+function defaultStore(config: TrainConfig): DirectoryStore {
+  return new DirectoryStore(runFolder(config), { keepLast: config.checkpoint.keep });
+}
+
+function snapshotOf(state: CheckpointerState, step: number): Snapshot {
+  const snapshot = state.snapshots.get(step) ??
+    { progress: undefined, model: new Map(), optimizer: new Map(), received: new Map(), digests: new Map() };
+  state.snapshots.set(step, snapshot);
+  return snapshot;
+}
+
+function take(state: CheckpointerState, message: Extract<Message, { type: "snapshot-part" }>, from: string): Effect[] {
+  const snapshot = snapshotOf(state, message.step);
+  const { file, name, tensor } = message.part;
+  snapshot[file].set(name, f32Tensor(f32FromWire(tensor), tensor.shape));
+  snapshot.received.set(from, (snapshot.received.get(from) ?? 0) + 1);
+  return [];
+}
+
+function finish(state: CheckpointerState, message: Extract<Message, { type: "snapshot-end" }>, from: string): Effect[] {
+  const snapshot = snapshotOf(state, message.step);
+  const received = snapshot.received.get(from) ?? 0;
+  if (received !== message.parts) {
+    throw new RangeError(`Snapshot of step ${message.step} from ${from} has ${received} of ${message.parts} parts`);
+  }
+  snapshot.digests.set(from, message.digest);
+  const digests = new Set(snapshot.digests.values());
+  if (digests.size > 1) {
+    const list = [...snapshot.digests].map(([id, digest]) => `${id} ${digest.slice(0, 16)}`).join(", ");
+    throw new Error(`Trainers differ in their weights before step ${message.step}: ${list}; nothing was written`);
+  }
+  return write(state, message.step);
+}
+
+/** Writes the snapshot of `step` once every part is there. */
+function write(state: CheckpointerState, step: number): Effect[] {
+  const { config, store } = state;
+  const snapshot = snapshotOf(state, step);
+  const { progress } = snapshot;
+  if (config === undefined || store === undefined || progress === undefined) return [];
+  if (state.trainers.some((id) => !snapshot.digests.has(id))) return [];
+  state.snapshots.delete(step);
+  return [{
+    kind: "task",
+    name: `write the checkpoint before step ${step}`,
+    timeoutMs: config.cluster.stepTimeoutMs,
+    async run() {
+      const saved = await store.save({
+        runId: config.run.name,
+        step,
+        progress,
+        configDigest: mathsDigest(config),
+        createdAt: new Date(),
+        model: snapshot.model,
+        optimizer: snapshot.optimizer,
+      });
+      return { type: "saved", step, folder: saved.folder, digest: saved.manifest.files["model.safetensors"].sha256 };
+    },
+  }];
+}
+
+function load(state: CheckpointerState, step: number | undefined): Effect[] {
+  const { config, store } = state;
+  if (config === undefined || store === undefined) return [];
+  return [{
+    kind: "task",
+    name: "read the checkpoint",
+    timeoutMs: config.cluster.startTimeoutMs,
+    async run() {
+      const { manifest, model, optimizer, notes } = await store.load(step ?? "latest");
+      if (manifest.configDigest !== mathsDigest(config)) {
+        throw new TypeError(
+          `the checkpoint before step ${manifest.step} was written with another configuration; resume with the options of its run.json`,
+        );
+      }
+      const parts = [...named("model", model), ...named("optimizer", optimizer)];
+      const messages = parts.map((part): Message => ({ type: "state-part", step: manifest.step, part }));
+      state.loaded = [...messages, { type: "state-end", step: manifest.step, parts: parts.length }];
+      const digest = manifest.files["model.safetensors"].sha256;
+      return { type: "loaded", step: manifest.step, digest, progress: manifest.progress, notes: [...notes] };
+    },
+  }];
+}
+
+type Part = Extract<Message, { type: "state-part" }>["part"];
+
+function named(file: "model" | "optimizer", tensors: ReadonlyMap<string, SafeTensor>): Part[] {
+  return [...tensors].map(([name, tensor]) => ({ file, name, tensor: toWire(f32Of(tensor), tensor.shape) }));
+}
+
+function sendState(state: CheckpointerState): Effect[] {
+  const messages = state.loaded;
+  state.loaded = [];
+  return state.trainers.flatMap((to) => messages.map((message): Effect => ({ kind: "send", to, message })));
+}
+
+/** The checkpointer's role. */
+export const checkpointerRole: Role = { listens: true, create: () => checkpointerBehavior() };

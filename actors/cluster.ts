@@ -1,0 +1,202 @@
+/**
+ * A whole run from this process: the controller here, a host beside it (or none but actors in this very process), until
+ * the run has ended. What happens is told as events; the outcome is the result.
+ */
+import type { TrainConfig } from "../config.ts";
+import { controllerBehavior } from "./controller.ts";
+import type { RunEvent, RunFailure } from "./events.ts";
+import { hostBehavior } from "./host.ts";
+import type { HostOptions } from "./host_process.ts";
+import { singleProcessRoles } from "./roles.ts";
+import type { Log } from "./runtime/behavior.ts";
+import { MemoryHub } from "./runtime/memory_hub.ts";
+import { type ActorHandle, runActor } from "./runtime/loop.ts";
+import type { LinkNetwork } from "./runtime/network.ts";
+import { openSocketNetwork } from "./runtime/network.ts";
+import { spawnActor, spawnInProcess } from "./runtime/spawn.ts";
+import { runFolder } from "./run_identity.ts";
+import { actorIds } from "./seats.ts";
+
+/** Options of {@linkcode runCluster}. */
+export interface ClusterOptions {
+  /** With absolute folders. */
+  readonly config: TrainConfig;
+  /** Hosts in all, this machine's included. @default 1 */
+  readonly hosts?: number;
+  /** Continue from the newest valid checkpoint, or from that of a step. */
+  readonly resume?: { readonly step?: number };
+  /** Secret that every actor shows. @default a new random one */
+  readonly token?: string;
+  /** All actors in this process, over memory links; its environment must have a usable adapter. @default false */
+  readonly singleProcess?: boolean;
+  /** Environment of processes that use the GPU. */
+  readonly gpuEnvironment?: Readonly<Record<string, string>>;
+  /** One line per adapter of this machine. */
+  readonly adapters?: readonly string[];
+  readonly onEvent?: (event: RunEvent) => void;
+  /** Told where other hosts can join. */
+  readonly onListening?: (join: { url: string; token: string }) => void;
+  /** Ends the run at the next step, with a checkpoint. */
+  readonly signal?: AbortSignal;
+  /** Ends the run before this step, with a checkpoint. */
+  readonly stopBeforeStep?: number;
+}
+
+/** How a run ended. */
+export type RunOutcome =
+  | {
+    readonly outcome: "finished" | "interrupted";
+    readonly step: number;
+    /** SHA-256 of the final `model.safetensors`; empty when nothing was written. */
+    readonly digest: string;
+    /** Folder of the last checkpoint. */
+    readonly checkpoint: string;
+    /** Folder of the run. */
+    readonly run: string;
+  }
+  | { readonly outcome: "failed"; readonly failure: RunFailure; readonly run: string };
+
+const localHost = "host-0";
+const stopGraceMs = 8_000;
+const silent: Log = () => {};
+
+/** Runs a cluster until its run has ended. Never rejects for a failure of an actor: that is an outcome. */
+export async function runCluster(options: ClusterOptions): Promise<RunOutcome> {
+  let outcome: RunOutcome | undefined;
+  const run = runFolder(options.config);
+  const emit = (event: RunEvent) => {
+    if (event.kind === "ended") {
+      const { outcome: how, step, digest, folder } = event;
+      outcome = { outcome: how, step, digest, checkpoint: folder, run };
+    }
+    if (event.kind === "failed") outcome = { outcome: "failed", failure: event.failure, run };
+    options.onEvent?.(event);
+  };
+  const start = options.singleProcess ? startInProcess : startProcesses;
+  const started = start(options, (network) => {
+    const behavior = controllerBehavior(
+      {
+        config: options.config,
+        hosts: options.hosts ?? 1,
+        resume: options.resume,
+        stopBeforeStep: options.stopBeforeStep,
+      },
+      { emit, now: () => performance.now() },
+    );
+    return runActor(behavior, { id: actorIds.controller, network, log: silent });
+  });
+  const interrupt = () => started.controller.post({ type: "stop", reason: "interrupted" });
+  options.signal?.addEventListener("abort", interrupt, { once: true });
+  const end = await started.controller.done;
+  options.signal?.removeEventListener("abort", interrupt);
+  await started.close();
+  const error = end.error?.stack ?? end.reason;
+  return outcome ??
+    { outcome: "failed", failure: { actor: actorIds.controller, host: localHost, error, lines: [] }, run };
+}
+
+interface Started {
+  readonly controller: ActorHandle;
+  close(): Promise<void>;
+}
+
+function startProcesses(options: ClusterOptions, control: (network: LinkNetwork) => ActorHandle): Started {
+  const { config, gpuEnvironment = {}, adapters = [] } = options;
+  const token = options.token ?? randomToken();
+  const { listen, port } = config.cluster;
+  const opened = openSocketNetwork({ id: actorIds.controller, token, listen: { hostname: listen, port } });
+  const controllerUrl = opened.url ?? "";
+  const controller = control(opened.network);
+  options.onListening?.({ url: controllerUrl, token });
+  const loopback = ["127.0.0.1", "localhost", "[::1]"].includes(listen);
+  const hostOptions: HostOptions = {
+    controllerUrl,
+    token,
+    listen,
+    gpuEnvironment,
+    adapters,
+    grants: {
+      addresses: loopback ? [listen] : [],
+      dataFolder: config.data.folder,
+      runFolder: runFolder(config),
+      codeFolder: codeFolder(),
+      dawn: config.cluster.gpu === "dawn" || needsDawn(config, adapters),
+    },
+  };
+  const host = spawnActor({
+    entry: new URL("../main.ts", import.meta.url),
+    // It passes LD_LIBRARY_PATH on, which Deno allows only to those who may run anything.
+    permissions: [loopback ? `--allow-net=${listen}` : "--allow-net", "--allow-run", "--allow-env", "--allow-read"],
+    bootstrap: {
+      id: localHost,
+      role: "host",
+      controller: actorIds.controller,
+      controllerUrl,
+      token,
+      listen,
+      listenPort: 0,
+      heartbeatMs: 1_000,
+      options: hostOptions,
+    },
+    onExit: ({ code }) =>
+      controller.post({ type: "actor-exited", actor: localHost, code, lines: host.logTail().slice(-20) }, localHost),
+    onLogLine: (line) =>
+      controller.post({ type: "log-lines", actor: localHost, lines: [line.slice(0, 4_000)] }, localHost),
+  });
+  return {
+    controller,
+    async close() {
+      await host.stop(stopGraceMs);
+      await opened.close("the run has ended");
+    },
+  };
+}
+
+function startInProcess(options: ClusterOptions, control: (network: LinkNetwork) => ActorHandle): Started {
+  const hub = new MemoryHub();
+  const controller = control(hub.network(actorIds.controller));
+  const host = spawnInProcess({
+    hub,
+    bootstrap: {
+      id: localHost,
+      role: "host",
+      controller: actorIds.controller,
+      heartbeatMs: 1_000,
+      options: {},
+    },
+    role: {
+      listens: false,
+      create: () =>
+        hostBehavior({
+          adapters: options.adapters ?? [],
+          spawn: ({ id, role, onLogLine }) =>
+            spawnInProcess({
+              hub,
+              role: singleProcessRoles[role],
+              onLogLine,
+              bootstrap: { id, role, controller: actorIds.controller, heartbeatMs: 1_000, options: {} },
+            }),
+        }),
+    },
+  });
+  return {
+    controller,
+    async close() {
+      await host.stop(stopGraceMs);
+    },
+  };
+}
+
+/** Whether `auto` may come to mean Dawn: wherever an adapter is a GPU, or is asked for by name. */
+function needsDawn({ cluster }: TrainConfig, adapters: readonly string[]): boolean {
+  if (cluster.adapters.some(({ provider }) => provider === "dawn")) return true;
+  return cluster.gpu === "auto" && adapters.some((line) => line.includes("(gpu)"));
+}
+
+function codeFolder(): string {
+  return new URL("..", import.meta.url).pathname;
+}
+
+function randomToken(): string {
+  return crypto.getRandomValues(new Uint8Array(32)).toHex();
+}

@@ -1,0 +1,33 @@
+/** From a configuration to a model and its optimiser. It decides nothing of its own. */
+import type { TrainConfig } from "../../config.ts";
+import { modelSpec } from "../../config/models.ts";
+import type { Device } from "../../device/device.ts";
+import { adamw } from "../../optim/adamw.ts";
+import { larc } from "../../optim/larc.ts";
+import type { Optimizer } from "../../optim/optimizer.ts";
+import { sgd } from "../../optim/sgd.ts";
+import { buildSwavModel, type SwavModel } from "../../swav/model.ts";
+
+/** The configuration's network with fresh weights. */
+export function buildModel(device: Device, config: TrainConfig): SwavModel {
+  return buildSwavModel(device, {
+    trunk: modelSpec(config),
+    headDims: config.head.dims,
+    headBatchNorm: config.head.batchNorm,
+    prototypes: config.prototypes.count,
+    seed: config.seed,
+  });
+}
+
+/** The configuration's optimiser, without state yet. */
+export function buildOptimizer({ optimizer }: TrainConfig): Optimizer {
+  const { momentum, weightDecay, epsilon, beta1, beta2, trustCoefficient, excludeBiasAndNorm } = optimizer;
+  switch (optimizer.name) {
+    case "larc":
+      return larc({ momentum, weightDecay, trustCoefficient, epsilon, excludeBiasAndNorm });
+    case "sgd":
+      return sgd({ momentum, weightDecay });
+    case "adamw":
+      return adamw({ beta1, beta2, epsilon, weightDecay });
+  }
+}

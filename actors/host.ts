@@ -1,0 +1,126 @@
+/**
+ * The host: starts actors on its machine as the controller asks, passes their log lines on, reports how they end, and
+ * stops them all when it is told to or loses the controller. It does not know what the actors do.
+ */
+import type { Message } from "../wire/messages.ts";
+import type { Behavior, Effect } from "./runtime/behavior.ts";
+import type { SpawnedActor } from "./runtime/spawn.ts";
+import { actorIds } from "./seats.ts";
+
+/** How a host starts actors, and what it tells of its machine. */
+export interface HostPorts {
+  /** One line per adapter. */
+  readonly adapters: readonly string[];
+  spawn(order: SpawnOrder): SpawnedActor;
+}
+
+/** One actor to be started. */
+export interface SpawnOrder {
+  readonly id: string;
+  readonly role: string;
+  readonly environment: Readonly<Record<string, string>>;
+  readonly onLogLine: (line: string) => void;
+}
+
+interface HostState {
+  readonly actors: Map<string, SpawnedActor>;
+  /** Log lines not yet passed on, by actor; bounded by `linesMax` each. */
+  readonly lines: Map<string, string[]>;
+  stopping: boolean;
+}
+
+const flushMs = 300;
+const linesMax = 250;
+const stopGraceMs = 2_000;
+/** Longer than any run: an actor's life is one task of its host. */
+const lifeMs = 2 ** 31 - 1;
+
+/** The behaviour of a host. */
+export function hostBehavior(ports: HostPorts): Behavior<HostState> {
+  return {
+    init: () => [{ actors: new Map(), lines: new Map(), stopping: false }, [
+      { kind: "send", to: actorIds.controller, message: { type: "host-ready", adapters: [...ports.adapters] } },
+      flushLater,
+    ]],
+    handle(state, message, from): [HostState, Effect[]] {
+      switch (message.type) {
+        case "spawn":
+          return [state, [spawn(state, message, ports)]];
+        case "actor-exited":
+          return [state, exited(state, message)];
+        case "alarm":
+          return [state, [...flush(state), flushLater]];
+        case "stop":
+          return from === "self"
+            ? [state, [{ kind: "stop", reason: message.reason }]]
+            : [state, stopAll(state, message.reason)];
+        case "peer-down":
+          return [state, message.peer === actorIds.controller ? stopAll(state, "the controller is gone") : []];
+        default:
+          return [state, []];
+      }
+    },
+  };
+}
+
+const flushLater: Effect = {
+  kind: "timer",
+  name: "flush",
+  delayMs: flushMs,
+  message: { type: "alarm", name: "flush" },
+};
+
+function spawn(state: HostState, order: Extract<Message, { type: "spawn" }>, ports: HostPorts): Effect {
+  const { id, role, environment } = order;
+  return {
+    kind: "task",
+    name: `run ${id}`,
+    timeoutMs: lifeMs,
+    async run() {
+      const lines: string[] = [];
+      state.lines.set(id, lines);
+      const actor = ports.spawn({
+        id,
+        role,
+        environment,
+        onLogLine(line) {
+          // A flood keeps its newest lines; the actor's own file on disk is not this buffer's business.
+          if (lines.length >= linesMax) lines.shift();
+          lines.push(line.slice(0, 4_000));
+        },
+      });
+      state.actors.set(id, actor);
+      const { code } = await actor.exited;
+      return { type: "actor-exited", actor: id, code, lines: actor.logTail().slice(-20) };
+    },
+  };
+}
+
+function exited(state: HostState, message: Extract<Message, { type: "actor-exited" }>): Effect[] {
+  state.actors.delete(message.actor);
+  const lines = flush(state);
+  if (state.stopping) return lines;
+  return [...lines, { kind: "send", to: actorIds.controller, message }];
+}
+
+function flush(state: HostState): Effect[] {
+  return [...state.lines].filter(([, lines]) => lines.length > 0).map(([actor, lines]): Effect => ({
+    kind: "send",
+    to: actorIds.controller,
+    message: { type: "log-lines", actor, lines: lines.splice(0) },
+  }));
+}
+
+function stopAll(state: HostState, reason: string): Effect[] {
+  if (state.stopping) return [];
+  state.stopping = true;
+  return [{
+    kind: "task",
+    name: "stop the actors",
+    timeoutMs: 4 * stopGraceMs,
+    async run() {
+      await Promise.all([...state.actors.values()].map((actor) => actor.stop(stopGraceMs)));
+      return { type: "stop", reason };
+    },
+  }];
+}

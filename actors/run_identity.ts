@@ -1,0 +1,17 @@
+/** What makes two runs the same run: the part of the configuration that decides the numbers, and the run's folder. */
+import { canonicalJson, sha256Hex } from "../checkpoint/manifest.ts";
+import type { TrainConfig } from "../config.ts";
+
+/**
+ * SHA-256 of the options that decide the weights. Where and on how many trainers a run takes place, how often it is
+ * saved, and where its images lie do not.
+ */
+export function mathsDigest(config: TrainConfig): string {
+  const { cluster: _cluster, checkpoint: _checkpoint, run: _run, data, ...maths } = config;
+  return sha256Hex(canonicalJson({ ...maths, data: { sideMax: data.sideMax } }));
+}
+
+/** The folder of a run's files. */
+export function runFolder(config: TrainConfig): string {
+  return `${config.run.folder}/${config.run.name}`;
+}

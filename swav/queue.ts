@@ -1,0 +1,71 @@
+/**
+ * The queue of earlier embeddings that fills up small batches for the assignment: one ring of rows per assign crop and
+ * replica. It knows neither when it is used nor how codes are made.
+ */
+import type { Device } from "../device/device.ts";
+import { matmul } from "../kernels/matmul.ts";
+import { readTensors, type Tensor, zeros } from "../tensor/tensor.ts";
+import type { Prototypes } from "./model.ts";
+
+/** A ring of embeddings, `[assignCrops, length, dim]`. Source: SwAV (arXiv 2006.09882) section 4; `main_swav.py`. */
+export class EmbeddingQueue {
+  readonly #rings: Tensor[];
+  readonly #length: number;
+  readonly #dim: number;
+  /** Rows written since the start; the next one goes to `#written % #length`. */
+  #written = 0;
+
+  /** @param shape.length rows per assign crop; a multiple of the replica's batch. */
+  constructor(device: Device, shape: { assignCrops: number; length: number; dim: number }) {
+    this.#length = shape.length;
+    this.#dim = shape.dim;
+    this.#rings = Array.from({ length: shape.assignCrops }, () => zeros(device, [shape.length, shape.dim]));
+  }
+
+  /** Whether every row holds an embedding; only then is the queue used. */
+  get full(): boolean {
+    return this.#written >= this.#length;
+  }
+
+  /** Scores of the queue's rows against the prototypes as they are now, one `[length · K]` array per assign crop. */
+  async scores(prototypes: Prototypes): Promise<Float32Array[] | undefined> {
+    if (!this.full) return undefined;
+    const { device } = this.#rings[0];
+    const count = prototypes.count;
+    const kernel = matmul({ m: this.#length, n: count, k: this.#dim });
+    const results = this.#rings.map((ring): Tensor => {
+      const result = zeros(device, [this.#length, count]);
+      device.run(kernel, [ring.buffer, prototypes.weight.tensor.buffer, result.buffer]);
+      return result;
+    });
+    const values = await readTensors(results);
+    for (const result of results) device.free(result.buffer);
+    return values;
+  }
+
+  /** Puts the embeddings of the assign crops, `[crops · batch, dim]` crop-major, in place of the oldest rows. */
+  push(embeddings: Tensor, { batch, assignCrops }: { batch: number; assignCrops: readonly number[] }): void {
+    const rowBytes = 4 * this.#dim;
+    const targetOffset = (this.#written % this.#length) * rowBytes;
+    assignCrops.forEach((crop, index) => {
+      const sourceOffset = crop * batch * rowBytes;
+      embeddings.device.copy(embeddings.buffer, this.#rings[index].buffer, {
+        sourceOffset,
+        targetOffset,
+        byteLength: batch * rowBytes,
+      });
+    });
+    this.#written += batch;
+  }
+
+  /** Contents for a checkpoint: the rings, and how many rows were written. */
+  async state(): Promise<{ rings: Float32Array<ArrayBuffer>[]; written: number }> {
+    return { rings: await readTensors(this.#rings), written: this.#written };
+  }
+
+  /** Takes back what {@linkcode EmbeddingQueue.state} gave. */
+  load(state: { rings: readonly Float32Array<ArrayBuffer>[]; written: number }): void {
+    state.rings.forEach((ring, index) => this.#rings[index].device.write(this.#rings[index].buffer, ring));
+    this.#written = state.written;
+  }
+}
