@@ -19,8 +19,21 @@ const packr = new Packr({ useRecords: false, moreTypes: false, int64AsType: "num
  * @throws {WireError} when a value cannot travel (a typed array other than bytes, a date, a function, a cycle).
  */
 export function encode(message: Message): Uint8Array<ArrayBuffer> {
-  const packed = packr.pack(plain(message, 0, "message"));
-  return new Uint8Array(packed.buffer as ArrayBuffer, packed.byteOffset, packed.byteLength);
+  const sizes = { bytes: 0 };
+  const value = plain(message, { depth: 0, path: "message", sizes });
+  if (sizes.bytes < 65_536) return packed(value);
+  // Given room for its tensors, msgpackr need not grow and copy; afterwards it must not hold on to that room.
+  packr.useBuffer(new Uint8Array(sizes.bytes + 65_536));
+  try {
+    return packed(value);
+  } finally {
+    packr.useBuffer(new Uint8Array(8_192));
+  }
+}
+
+function packed(value: unknown): Uint8Array<ArrayBuffer> {
+  const bytes = packr.pack(value);
+  return new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength);
 }
 
 /**
@@ -44,18 +57,31 @@ export function decode(bytes: Uint8Array<ArrayBuffer>): Message {
   return messages.parse(value);
 }
 
+/** Where {@linkcode plain} is, and the tensors' bytes that it has met. */
+interface Place {
+  depth: number;
+  path: string;
+  sizes: { bytes: number };
+}
+
 /** `value` without undefined fields; refuses what msgpackr would write in a way of its own. */
-function plain(value: unknown, depth: number, path: string): unknown {
+function plain(value: unknown, place: Place): unknown {
   if (value === null || typeof value === "boolean" || typeof value === "number" || typeof value === "string") {
     return value;
   }
+  const { depth, path, sizes } = place;
   if (depth > codecLimits.depthMax) throw new WireError(`${path} nests deeper than ${codecLimits.depthMax}`);
-  if (value instanceof Uint8Array) return value;
-  if (Array.isArray(value)) return value.map((item, index) => plain(item, depth + 1, `${path}[${index}]`));
+  if (value instanceof Uint8Array) {
+    sizes.bytes += value.byteLength;
+    return value;
+  }
+  if (Array.isArray(value)) {
+    return value.map((item, index) => plain(item, { depth: depth + 1, path: `${path}[${index}]`, sizes }));
+  }
   if (typeof value === "object" && isPlainObject(value)) {
     const result: Record<string, unknown> = {};
     for (const [key, item] of Object.entries(value)) {
-      if (item !== undefined) result[key] = plain(item, depth + 1, `${path}.${key}`);
+      if (item !== undefined) result[key] = plain(item, { depth: depth + 1, path: `${path}.${key}`, sizes });
     }
     return result;
   }

@@ -1,6 +1,7 @@
 /**
- * Frames of a socket link: one head byte, then either a link's greeting, a whole message, or one chunk of a message that
- * is too large for a frame. Chunks come back together under a cap. It knows no socket and no message.
+ * Frames of a socket link. A frame starts with one head byte: a link's greeting, a whole message, or the announcement of
+ * a message that is too large for a frame. After an announcement come raw pieces of that message, without head bytes (so
+ * that neither side copies more than it must), until the announced length is reached. It knows no socket and no message.
  */
 import { WireError } from "./error.ts";
 
@@ -11,17 +12,19 @@ export const linkProtocol = 1;
 export const frameBytesMax = 1024 * 1024;
 
 /** Head bytes of frames. */
-export const frameKind = { greeting: 0, whole: 1, chunk: 2, lastChunk: 3 } as const;
+export const frameKind = { greeting: 0, whole: 1, announcement: 2 } as const;
 
-/** Cuts `bytes` into frames of at most `payloadBytesMax` bytes after the head byte. */
+/** The frames of a message, with pieces of at most `payloadBytesMax` bytes; large ones view `bytes`. */
 export function* framesOf(
-  bytes: Uint8Array,
+  bytes: Uint8Array<ArrayBuffer>,
   payloadBytesMax: number = frameBytesMax,
 ): Generator<Uint8Array<ArrayBuffer>> {
   if (bytes.byteLength <= payloadBytesMax) return yield frame(frameKind.whole, bytes);
+  const length = new Uint8Array(8);
+  new DataView(length.buffer).setBigUint64(0, BigInt(bytes.byteLength), true);
+  yield frame(frameKind.announcement, length);
   for (let start = 0; start < bytes.byteLength; start += payloadBytesMax) {
-    const end = Math.min(start + payloadBytesMax, bytes.byteLength);
-    yield frame(end === bytes.byteLength ? frameKind.lastChunk : frameKind.chunk, bytes.subarray(start, end));
+    yield bytes.subarray(start, Math.min(start + payloadBytesMax, bytes.byteLength));
   }
 }
 
@@ -59,46 +62,49 @@ export function greetingId(bytes: Uint8Array): string {
   return id;
 }
 
-/** Puts chunks back together. */
+/** Puts messages back together. */
 export class Assembler {
-  #chunks: Uint8Array<ArrayBuffer>[] = [];
-  #byteLength = 0;
+  /** The announced message, as far as it has come. */
+  #joined: Uint8Array<ArrayBuffer> | undefined;
+  #filled = 0;
 
   constructor(private readonly messageBytesMax: number) {}
 
   /**
    * Takes one frame; the message's bytes when it completes one.
    *
-   * @throws {WireError} for an unknown or misplaced frame, or a message that grows past the cap.
+   * @throws {WireError} for an unknown or misplaced frame, or a message above the cap.
    */
   take(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> | undefined {
-    const kind = bytes[0];
+    if (this.#joined !== undefined) return this.#fill(this.#joined, bytes);
     const payload = bytes.subarray(1);
-    if (this.#byteLength + payload.byteLength > this.messageBytesMax) {
-      throw new WireError(`message grows past ${this.messageBytesMax} bytes`);
-    }
-    if (kind === frameKind.whole) {
-      if (this.#chunks.length > 0) throw new WireError("whole message inside a chunked one");
+    if (bytes[0] === frameKind.whole) {
+      if (payload.byteLength > this.messageBytesMax) throw this.#tooLarge(payload.byteLength);
       return payload;
     }
-    if (kind !== frameKind.chunk && kind !== frameKind.lastChunk) throw new WireError(`frame kind ${kind} is unknown`);
-    if (payload.byteLength === 0) throw new WireError("empty chunk");
-    this.#chunks.push(payload);
-    this.#byteLength += payload.byteLength;
-    if (kind === frameKind.chunk) return undefined;
-    return this.#join();
+    if (bytes[0] !== frameKind.announcement) throw new WireError(`frame kind ${bytes[0]} is unknown`);
+    if (payload.byteLength !== 8) throw new WireError(`announcement has ${payload.byteLength} bytes, needed 8`);
+    const length = Number(new DataView(payload.buffer, payload.byteOffset, 8).getBigUint64(0, true));
+    if (length > this.messageBytesMax) throw this.#tooLarge(length);
+    if (length === 0) throw new WireError("announcement of an empty message");
+    this.#joined = new Uint8Array(length);
+    this.#filled = 0;
+    return undefined;
   }
 
-  #join(): Uint8Array<ArrayBuffer> {
-    const joined = new Uint8Array(this.#byteLength);
-    let offset = 0;
-    for (const chunk of this.#chunks) {
-      joined.set(chunk, offset);
-      offset += chunk.byteLength;
-    }
-    this.#chunks = [];
-    this.#byteLength = 0;
+  #fill(joined: Uint8Array<ArrayBuffer>, piece: Uint8Array): Uint8Array<ArrayBuffer> | undefined {
+    const left = joined.byteLength - this.#filled;
+    if (piece.byteLength === 0) throw new WireError("empty piece");
+    if (piece.byteLength > left) throw new WireError(`piece of ${piece.byteLength} bytes where ${left} were left`);
+    joined.set(piece, this.#filled);
+    this.#filled += piece.byteLength;
+    if (this.#filled < joined.byteLength) return undefined;
+    this.#joined = undefined;
     return joined;
+  }
+
+  #tooLarge(length: number): WireError {
+    return new WireError(`message of ${length} bytes is larger than ${this.messageBytesMax}`);
   }
 }
 

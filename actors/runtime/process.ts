@@ -20,6 +20,8 @@ const bootstrapBytesMax = 16 * 1024 * 1024;
 
 /** Runs the one actor of this process and exits with it; never returns. */
 export async function runActorProcess(roles: Readonly<Record<string, Role>>): Promise<never> {
+  // Ctrl-C in a terminal reaches every process of the run; only the controller decides what it means.
+  Deno.addSignalListener("SIGINT", () => {});
   const tail = new LogTail();
   const log: Log = (level, text) => {
     const line = logLine(level, text);

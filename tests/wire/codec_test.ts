@@ -43,11 +43,19 @@ Deno.test("tensors keep every bit, NaN payloads included, and decode to views", 
   assertEquals([...new Uint32Array(floats.buffer, floats.byteOffset, 5)], [...bits]);
 });
 
-Deno.test("a message of an earlier encode() is not changed by later ones", () => {
-  const first = encode(ping);
-  const copy = [...first];
-  for (let count = 0; count < 5_000; count++) encode({ type: "log", level: "info", text: `line ${count}` });
-  assertEquals([...first], copy);
+Deno.test("a message of an earlier encode() is not changed by later ones, small or large", () => {
+  const large: Message = { type: "reduced", key: "k", values: toWire(new Float32Array(50_000).fill(1.5)) };
+  const earlier = [encode(ping), encode(large), encode(ping), encode(large), encode(ping)];
+  const copies = earlier.map((bytes) => new Uint8Array(bytes));
+  for (let count = 0; count < 2_000; count++) encode({ type: "log", level: "info", text: `line ${count}` });
+  encode({ type: "reduced", key: "k", values: toWire(new Float32Array(60_000).fill(-1)) });
+  earlier.forEach((bytes, index) => assert(bytes.every((byte, at) => byte === copies[index][at]), `message ${index}`));
+  assertEquals(earlier.map((bytes) => decode(bytes).type), ["ping", "reduced", "ping", "reduced", "ping"]);
+});
+
+Deno.test("a small message does not keep a large one's memory", () => {
+  encode({ type: "reduced", key: "k", values: toWire(new Float32Array(1_000_000)) });
+  assert(encode(ping).buffer.byteLength <= 65_536);
 });
 
 Deno.test("fields that are undefined are left out", () => {

@@ -3,33 +3,44 @@ import fc from "fast-check";
 import { WireError } from "../../wire/error.ts";
 import { Assembler, frameKind, framesOf, greetingFrame, greetingId } from "../../wire/frames.ts";
 
-Deno.test("any message cut into frames of any size comes back together", () => {
-  fc.assert(fc.property(fc.uint8Array({ maxLength: 50 }), fc.integer({ min: 1, max: 20 }), (bytes, size) => {
+Deno.test("any messages cut into frames of any size come back together, one after the other", () => {
+  const sizes = fc.integer({ min: 1, max: 20 });
+  fc.assert(fc.property(fc.array(fc.uint8Array({ maxLength: 50 }), { maxLength: 4 }), sizes, (messages, size) => {
     const assembler = new Assembler(50);
-    const frames = [...framesOf(bytes, size)];
-    frames.forEach((frame, index) => {
-      assertEquals(frame.byteLength <= size + 1, true);
-      const whole = assembler.take(frame);
-      assertEquals(whole && [...whole], index === frames.length - 1 ? [...bytes] : undefined);
-    });
+    for (const bytes of messages) {
+      const frames = [...framesOf(new Uint8Array(bytes), size)];
+      frames.forEach((frame, index) => {
+        assertEquals(frame.byteLength <= Math.max(9, size + 1), true);
+        const whole = assembler.take(frame);
+        assertEquals(whole && [...whole], index === frames.length - 1 ? [...bytes] : undefined);
+      });
+    }
   }));
 });
 
-Deno.test("an assembler refuses a message that grows past its cap, before it is whole", () => {
-  const assembler = new Assembler(10);
-  const chunk = new Uint8Array(7).fill(frameKind.chunk, 0, 1);
-  assembler.take(chunk);
-  assertThrows(() => assembler.take(chunk), WireError, "grows past 10 bytes");
+Deno.test("an assembler refuses a message above its cap before it sets memory aside", () => {
+  const [announcement] = framesOf(new Uint8Array(11), 4);
+  assertThrows(() => new Assembler(10).take(announcement), WireError, "message of 11 bytes is larger than 10");
+  const [whole] = framesOf(new Uint8Array(11));
+  assertThrows(() => new Assembler(10).take(whole), WireError, "larger than 10");
+  const huge = new Uint8Array(9).fill(255).fill(frameKind.announcement, 0, 1);
+  assertThrows(() => new Assembler(10).take(huge), WireError, "larger than 10");
 });
 
-Deno.test("an assembler refuses empty, unknown and interleaved frames", () => {
+Deno.test("an assembler refuses empty, unknown, malformed and oversized frames", () => {
   const frame = (...bytes: number[]) => new Uint8Array(bytes);
-  assertThrows(() => new Assembler(10).take(frame(frameKind.chunk)), WireError, "empty chunk");
+  const started = () => {
+    const assembler = new Assembler(10);
+    assembler.take(frame(frameKind.announcement, 5, 0, 0, 0, 0, 0, 0, 0));
+    return assembler;
+  };
+  assertThrows(() => new Assembler(10).take(frame()), WireError, "kind undefined is unknown");
   assertThrows(() => new Assembler(10).take(frame(7, 1)), WireError, "kind 7 is unknown");
   assertThrows(() => new Assembler(10).take(frame(frameKind.greeting, 1)), WireError, "kind 0 is unknown");
-  const assembler = new Assembler(10);
-  assembler.take(frame(frameKind.chunk, 1));
-  assertThrows(() => assembler.take(frame(frameKind.whole, 1)), WireError, "inside a chunked one");
+  assertThrows(() => new Assembler(10).take(frame(frameKind.announcement, 1)), WireError, "has 1 bytes, needed 8");
+  assertThrows(() => new Assembler(10).take(new Uint8Array([2, 0, 0, 0, 0, 0, 0, 0, 0])), WireError, "empty message");
+  assertThrows(() => started().take(frame()), WireError, "empty piece");
+  assertThrows(() => started().take(new Uint8Array(6)), WireError, "6 bytes where 5 were left");
 });
 
 Deno.test("a greeting carries the id, and foreign bytes are refused", () => {

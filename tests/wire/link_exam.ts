@@ -109,6 +109,16 @@ export function linkExam(kind: string, make: MakePair): void {
     }
   });
 
+  test("what was sent before the end has left once `ended` resolves", async ({ left, right }) => {
+    const arrived = collect(right, 2);
+    left.send(tensorMessage(new Float32Array(1_000_000)));
+    left.send(ping(1));
+    left.close("finished");
+    await deadline(left.ended, 15_000);
+    assertEquals((await arrived)[1], ping(1));
+    await deadline(right.ended, 15_000);
+  });
+
   test("a late handler is still told of the end", async ({ left, right }) => {
     left.close("early");
     assertEquals(await closed(right), "early");

@@ -1,5 +1,5 @@
 /** Entry of the processes that spawn_test.ts starts: one role that answers pings and can be told to misbehave. */
-import type { Behavior, Role } from "../../../actors/runtime/behavior.ts";
+import type { Behavior, Effect, Role } from "../../../actors/runtime/behavior.ts";
 import { runActorProcess } from "../../../actors/runtime/process.ts";
 
 /** Answers `ping` with `pong`; fails on 13, exits hard on 99, and passes `directory` actors one ping each. */
@@ -26,4 +26,20 @@ export const echo: Role = {
   }),
 };
 
-if (import.meta.main) await runActorProcess({ echo });
+/** Accepts no connections, sends 300 large log lines to its controller and ends at once. */
+export const talker: Role = {
+  listens: false,
+  create: (context): Behavior<null> => ({
+    init: () => [null, [
+      ...Array.from({ length: 300 }, (_, index): Effect => ({
+        kind: "send",
+        to: context.controller,
+        message: { type: "log", level: "info", text: `${index} `.padEnd(10_000, "x") },
+      })),
+      { kind: "stop", reason: "said all" },
+    ]],
+    handle: () => [null, []],
+  }),
+};
+
+if (import.meta.main) await runActorProcess({ echo, talker });

@@ -128,6 +128,58 @@ Deno.test("an actor without its network permission exits and says which flag it 
   });
 });
 
+Deno.test("what an actor sent before it ended arrives, also from one that accepts no connections", async () => {
+  await withController(async (socket, seen) => {
+    const bootstrap = { ...bootstrapOf("talker", socket.url ?? ""), role: "talker" };
+    const actor = spawnActor({ bootstrap, permissions: ["--allow-net=127.0.0.1"], entry });
+    assertEquals((await deadline(actor.exited, 15_000)).code, 0);
+    assertEquals((await seen.until(() => seen.down[0])).reason, "said all");
+    assertEquals((await seen.message("hello", "talker")).url, null);
+    assertEquals(seen.messages.filter(({ message }) => message.type === "log").length, 300);
+  });
+});
+
+Deno.test("an actor outlives the Ctrl-C that its controller is to handle", async () => {
+  await withController(async (socket, seen) => {
+    const actor = start("echo-a", socket);
+    await seen.message("hello", "echo-a");
+    Deno.kill(actor.pid, "SIGINT");
+    socket.network.send("echo-a", { type: "ping", count: 5 });
+    assertEquals((await seen.message("pong", "echo-a")).count, 5);
+    socket.network.send("echo-a", { type: "stop", reason: "enough" });
+    assertEquals((await deadline(actor.exited, 15_000)).code, 0);
+  });
+});
+
+Deno.test("an unknown role and a refused token end the process with the reason in its log", async () => {
+  await withController(async (socket) => {
+    for (
+      const [change, reason] of [[{ role: "nobody" }, 'role "nobody"'], [
+        { token: "wrong" },
+        "token was refused",
+      ]] as const
+    ) {
+      const bootstrap = { ...bootstrapOf("echo-a", socket.url ?? ""), ...change };
+      const actor = spawnActor({ bootstrap, permissions: ["--allow-net=127.0.0.1"], entry });
+      assertEquals((await deadline(actor.exited, 15_000)).code, 1);
+      assertStringIncludes(actor.logTail().join("\n"), reason);
+    }
+  });
+});
+
+Deno.test("no secret appears in an actor's arguments or environment", async () => {
+  if (Deno.build.os !== "linux") return;
+  await withController(async (socket, seen) => {
+    const actor = start("echo-a", socket);
+    await seen.message("hello", "echo-a");
+    for (const file of ["cmdline", "environ"]) {
+      const text = await Deno.readTextFile(`/proc/${actor.pid}/${file}`);
+      assertEquals([file, text.includes(token)], [file, false]);
+    }
+    await actor.stop(5_000);
+  });
+});
+
 Deno.test("spawnInProcess() runs the same role over memory", async () => {
   const hub = new MemoryHub();
   const controller = hub.network("controller");
