@@ -3,7 +3,6 @@
  * rendered once into an ordinary image folder in the user's cache directory. It knows vector files and folders, nothing
  * of training. Needs read, write, env and ffi (sharp).
  */
-import { pooledMap } from "@std/async/pool";
 import sharp from "sharp";
 import { z } from "zod";
 import { cacheDirectory } from "./cache_directory.ts";
@@ -113,6 +112,32 @@ async function renderOne({ svg }: Drawing): Promise<Uint8Array> {
     .toBuffer();
 }
 
+/** Renders the drawings, `concurrency` at a time; after a failure no other is begun, and none is left running. */
+async function renderAll(
+  all: readonly Drawing[],
+  { temporary, concurrency, progress }: {
+    readonly temporary: string;
+    readonly concurrency: number;
+    readonly progress?: (done: number, total: number) => void;
+  },
+): Promise<void> {
+  let next = 0, done = 0, failed = false;
+  const worker = async (): Promise<void> => {
+    while (next < all.length && !failed) {
+      const drawing = all[next++];
+      try {
+        await Deno.writeFile(`${temporary}/${drawing.file}`, await renderOne(drawing));
+        progress?.(++done, all.length);
+      } catch (error) {
+        failed = true;
+        throw error;
+      }
+    }
+  };
+  const ended = await Promise.allSettled(Array.from({ length: concurrency }, worker));
+  for (const result of ended) if (result.status === "rejected") throw result.reason;
+}
+
 async function countImages(folder: string): Promise<number> {
   let images = 0;
   for await (const entry of Deno.readDir(folder)) {
@@ -156,11 +181,7 @@ export async function renderEmoji(options: EmojiOptions = {}): Promise<EmojiFold
     for (const set of EMOJI_SETS) all.push(...(await drawings(set, pixels)).slice(0, imagesPerSetMax));
     const folders = new Set(all.map(({ file }) => file.slice(0, file.lastIndexOf("/"))));
     for (const folder of folders) await Deno.mkdir(`${temporary}/${folder}`, { recursive: true });
-    let done = 0;
-    const written = pooledMap(concurrency, all, async (drawing) => {
-      await Deno.writeFile(`${temporary}/${drawing.file}`, await renderOne(drawing));
-    });
-    for await (const _ of written) progress?.(++done, all.length);
+    await renderAll(all, { temporary, concurrency, progress });
     await Deno.writeTextFile(`${temporary}/README.txt`, README);
     await Deno.chmod(temporary, 0o755).catch(() => {}); // not on Windows
     await Deno.rename(temporary, path).catch(async (error: unknown) => {
