@@ -1,0 +1,75 @@
+/**
+ * The static shape of a 2-D convolution, and what follows from it. Activations are [N, H, W, C], weights
+ * [kernelHeight, kernelWidth, inChannels / groups, outChannels], both with the last axis fastest.
+ */
+
+/** A convolution's shape; `stride` and `padding` (zeros) are the same in both directions. */
+export interface Conv2dShape {
+  readonly batch: number;
+  readonly height: number;
+  readonly width: number;
+  readonly inChannels: number;
+  readonly outChannels: number;
+  readonly kernelHeight: number;
+  readonly kernelWidth: number;
+  readonly stride: number;
+  readonly padding: number;
+  readonly groups: number;
+}
+
+/** Sizes of what a convolution reads and writes. */
+export interface Conv2dOutput {
+  /** floor((height + 2 · padding − kernelHeight) / stride) + 1. */
+  readonly height: number;
+  readonly width: number;
+  /** Elements of the input [batch, height, width, inChannels]. */
+  readonly inputLength: number;
+  /** Elements of the weights [kernelHeight, kernelWidth, inChannels / groups, outChannels]. */
+  readonly weightLength: number;
+  /** Elements of the output [batch, height, width, outChannels]. */
+  readonly outputLength: number;
+}
+
+/**
+ * The sizes that follow from a shape.
+ *
+ * @throws RangeError when the shape is not one of a convolution.
+ */
+export function conv2dOutput(shape: Conv2dShape): Conv2dOutput {
+  const { padding, ...positive } = shape;
+  for (const [name, value] of [...Object.entries(positive), ["padding", padding + 1] as const]) {
+    if (!(Number.isInteger(value) && value >= 1)) {
+      throw new RangeError(
+        `Cannot convolve: ${name} must be a positive integer, got ${name === "padding" ? padding : value}`,
+      );
+    }
+  }
+  const { batch, inChannels, outChannels, kernelHeight, kernelWidth, stride, groups } = shape;
+  if (inChannels % groups !== 0 || outChannels % groups !== 0) {
+    throw new RangeError(
+      `Cannot convolve ${inChannels} to ${outChannels} channels in ${groups} groups: groups must divide both`,
+    );
+  }
+  const height = Math.floor((shape.height + 2 * padding - kernelHeight) / stride) + 1;
+  const width = Math.floor((shape.width + 2 * padding - kernelWidth) / stride) + 1;
+  if (height < 1 || width < 1) {
+    throw new RangeError(
+      `Cannot convolve ${shape.height}×${shape.width} with a ${kernelHeight}×${kernelWidth} kernel and padding ` +
+        `${padding}: the kernel must fit the padded image`,
+    );
+  }
+  return {
+    height,
+    width,
+    inputLength: batch * shape.height * shape.width * inChannels,
+    weightLength: kernelHeight * kernelWidth * (inChannels / groups) * outChannels,
+    outputLength: batch * height * width * outChannels,
+  };
+}
+
+/** `"3x3/2 32→64 in 8 groups, 16×48×48"`, for labels. */
+export function describeConv2d(shape: Conv2dShape): string {
+  const { batch, height, width, inChannels, outChannels, kernelHeight, kernelWidth, stride, groups } = shape;
+  const grouped = groups === 1 ? "" : ` in ${groups} groups`;
+  return `${kernelHeight}x${kernelWidth}/${stride} ${inChannels}→${outChannels}${grouped}, ${batch}×${height}×${width}`;
+}

@@ -1,0 +1,82 @@
+/**
+ * Small pieces that the kernels' WGSL is put together from: grids of tiles folded into WebGPU's bounds, vector types and
+ * unrolled lines. Knows no operation.
+ */
+
+/** WebGPU's bound on workgroups per dimension. */
+const WORKGROUPS_MAX = 65_535;
+
+/**
+ * Invocations of a workgroup where each computes a register tile of its own. On software adapters the 8 lanes of a
+ * workgroup are one vector register: what does not depend on the lane is loaded once and shared by all of them.
+ */
+export const LANES = 8;
+
+/**
+ * Declares `opaque`, a zero that compilers cannot see through, given `workgroup: vec3u` of a two-dimensional grid. Added
+ * to a loop's bound it keeps them from unrolling the loop: Mesa's software driver otherwise spends seconds on a kernel.
+ */
+export const OPAQUE_ZERO = "let opaque = workgroup.z;";
+
+/** A grid for any number of tiles, and the WGSL expression of a tile's number given `workgroup: vec3u`. */
+export interface TileGrid {
+  readonly workgroups: readonly [number, number, number];
+  readonly tile: string;
+  /** Statement that ends the workgroups beyond the last tile; empty where there are none. */
+  readonly guard: string;
+}
+
+/** Folds `tiles` workgroups into x and y. The number of a tile is uniform over its workgroup. */
+export function tileGrid(tiles: number): TileGrid {
+  const rows = Math.ceil(tiles / WORKGROUPS_MAX);
+  if (rows === 1) return { workgroups: [tiles, 1, 1], tile: "workgroup.x", guard: "" };
+  const columns = Math.ceil(tiles / rows);
+  return {
+    workgroups: [columns, rows, 1],
+    tile: `(workgroup.y * ${columns}u + workgroup.x)`,
+    guard: rows * columns === tiles ? "" : `if (workgroup.y * ${columns}u + workgroup.x >= ${tiles}u) { return; }`,
+  };
+}
+
+/** Elements that one load or store moves: 4 where `length` allows it. */
+export function vectorWidth(...lengths: readonly number[]): 1 | 4 {
+  return lengths.every((length) => length % 4 === 0) ? 4 : 1;
+}
+
+/** The WGSL type of `width` floats. */
+export function floats(width: 1 | 4): string {
+  return width === 4 ? "vec4f" : "f32";
+}
+
+/** Component `index` of a value of `width` floats. */
+export function component(value: string, index: number, width: 1 | 4): string {
+  return width === 4 ? `${value}.${"xyzw"[index]}` : value;
+}
+
+/** A value of `width` floats made of that many expressions. */
+export function gather(parts: readonly string[]): string {
+  return parts.length === 1 ? parts[0] : `vec4f(${parts.join(", ")})`;
+}
+
+/** 0 … count − 1. */
+export function range(count: number): number[] {
+  return Array.from({ length: count }, (_, index) => index);
+}
+
+/** Lines of WGSL for every index below `count`. */
+export function unroll(count: number, line: (index: number) => string): string {
+  return range(count).map(line).join("\n");
+}
+
+/** Keeps what `make` returns per value of its shape, so that equal shapes give the same {@linkcode Kernel} object. */
+export function memoized<Shape extends object, Result>(make: (shape: Shape) => Result): (shape: Shape) => Result {
+  const made = new Map<string, Result>();
+  return (shape) => {
+    const key = JSON.stringify(shape, Object.keys(shape).sort());
+    const known = made.get(key);
+    if (known !== undefined) return known;
+    const result = make(shape);
+    made.set(key, result);
+    return result;
+  };
+}
