@@ -2,6 +2,7 @@
  * Messages to bytes and back, through one msgpackr packer with its extensions off, so that any msgpack reader can follow
  * the wire. Tensors travel as raw `bin` and decode to views of the received bytes. No other file imports msgpackr.
  */
+import { Buffer } from "node:buffer";
 import { Packr } from "msgpackr";
 import { WireError } from "./error.ts";
 import { type Message, messages } from "./messages.ts";
@@ -23,12 +24,17 @@ export function encode(message: Message): Uint8Array<ArrayBuffer> {
   const value = plain(message, { depth: 0, path: "message", sizes });
   if (sizes.bytes < 65_536) return packed(value);
   // Given room for its tensors, msgpackr need not grow and copy; afterwards it must not hold on to that room.
-  packr.useBuffer(new Uint8Array(sizes.bytes + 65_536));
+  packr.useBuffer(roomFor(sizes.bytes + 65_536));
   try {
     return packed(value);
   } finally {
-    packr.useBuffer(new Uint8Array(8_192));
+    packr.useBuffer(roomFor(8_192));
   }
+}
+
+/** Memory that msgpackr can write to: it calls a Buffer's own methods for strings, which a plain Uint8Array lacks. */
+function roomFor(byteLength: number): Buffer {
+  return Buffer.allocUnsafeSlow(byteLength);
 }
 
 function packed(value: unknown): Uint8Array<ArrayBuffer> {

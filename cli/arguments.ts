@@ -1,0 +1,93 @@
+/**
+ * The command line as data: the command, its operands, the options that commands know, and everything else as overrides
+ * of the configuration, which checks them. It reads no environment and prints nothing.
+ */
+import { parseArgs } from "@std/cli/parse-args";
+import { ConfigError } from "../config.ts";
+
+/** Options of commands; all others are keys of the configuration. */
+export interface CommandOptions {
+  readonly preset?: string;
+  readonly config?: string;
+  /** Run folder to go on with. */
+  readonly resume?: string;
+  readonly hosts: number;
+  readonly join?: string;
+  readonly token?: string;
+  readonly advertise?: string;
+  readonly weights?: string;
+  readonly json?: string;
+  readonly singleProcess: boolean;
+  readonly help: boolean;
+}
+
+/** A parsed command line. */
+export interface CommandLine {
+  readonly command: string;
+  readonly operands: readonly string[];
+  readonly options: CommandOptions;
+  /** Dotted keys with their text. */
+  readonly overrides: readonly (readonly [string, string])[];
+}
+
+const texts = ["preset", "config", "resume", "hosts", "join", "token", "advertise", "weights", "json"];
+const switches = ["single-process", "help"];
+
+/**
+ * Parses `argv`. `--key value` and `--key=value` both work.
+ *
+ * @throws {ConfigError} when an option lacks its value or `--hosts` is no count.
+ */
+export function parseCommandLine(argv: readonly string[]): CommandLine {
+  const overrides: [string, string][] = [];
+  const known: string[] = [];
+  const [command = "help", ...rest] = argv;
+  for (let index = 0; index < rest.length; index++) {
+    const word = rest[index];
+    const [name, inline] = splitOption(word);
+    if (name === undefined || texts.includes(name) || switches.includes(name)) {
+      known.push(word);
+      // The value travels with its option, whatever it looks like.
+      if (name !== undefined && texts.includes(name) && inline === undefined && index + 1 < rest.length) {
+        known[known.length - 1] = `${word}=${rest[++index]}`;
+      }
+      continue;
+    }
+    const value = inline ?? rest[++index];
+    if (value === undefined) throw new ConfigError(name, `option --${name} needs a value: --${name} VALUE`);
+    overrides.push([name, value]);
+  }
+  const parsed = parseArgs(known, { string: texts, boolean: switches });
+  const text = (name: string): string | undefined => {
+    const value = parsed[name];
+    if (value === "") throw new ConfigError(name, `option --${name} needs a value: --${name} VALUE`);
+    return typeof value === "string" ? value : undefined;
+  };
+  const hosts = text("hosts") ?? "1";
+  if (!/^[1-9]\d{0,5}$/.test(hosts)) {
+    throw new ConfigError("hosts", `option --hosts must be a number of machines from 1, found "${hosts}"`);
+  }
+  return {
+    command: command.startsWith("-") ? "help" : command,
+    operands: parsed._.map(String),
+    overrides,
+    options: {
+      preset: text("preset"),
+      config: text("config"),
+      resume: text("resume"),
+      hosts: Number(hosts),
+      join: text("join"),
+      token: text("token") ?? undefined,
+      advertise: text("advertise"),
+      weights: text("weights"),
+      json: text("json"),
+      singleProcess: parsed["single-process"] === true,
+      help: parsed.help === true,
+    },
+  };
+}
+
+function splitOption(word: string): [string | undefined, string | undefined] {
+  const match = /^--([^=]+)(?:=(.*))?$/s.exec(word);
+  return match === null ? [undefined, undefined] : [match[1], match[2]];
+}

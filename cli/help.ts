@@ -1,0 +1,12 @@
+/** What `--help` prints. */
+export const helpText = `SEER on Deno: self-supervised pretraining of RegNetY with SwAV
+
+  deno task quickstart [--data DIR]             pretrain a small network and evaluate it
+  deno task pretrain [--preset NAME] [--config FILE] [--KEY VALUE …]
+                     [--data DIR] [--resume RUN] [--hosts N] [--single-process]
+  deno task evaluate RUN [--data DIR] [--json FILE]
+  deno task seer host --join URL --token TOKEN  add this machine to a cluster
+  deno task seer plan --preset NAME [--trainers N]
+  deno task doctor                              check this machine
+
+Presets: quickstart, seer-128gf, seer-256gf. Every key of docs/config.md is an option: --schedule.learningRate 0.1`;

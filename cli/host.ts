@@ -1,0 +1,39 @@
+/** The command `host`: makes this machine part of a cluster that a controller elsewhere waits for. */
+import { joinAsHost } from "../actors/host_process.ts";
+import { logLine } from "../actors/runtime/log.ts";
+import { ConfigError } from "../config.ts";
+import { probeAdapters } from "../setup/adapters.ts";
+import { ensureVulkan } from "../setup/vulkan.ts";
+import type { CommandLine } from "./arguments.ts";
+
+/** Runs `host --join URL --token TOKEN`; resolves to the exit code when the run has ended. */
+export async function hostCommand({ options }: CommandLine): Promise<number> {
+  const { join, advertise = "127.0.0.1" } = options;
+  const token = options.token ?? Deno.env.get("SEER_TOKEN");
+  if (join === undefined || token === undefined) {
+    throw new ConfigError(
+      "join",
+      "host needs --join URL and --token TOKEN (or SEER_TOKEN), as the controller prints them",
+    );
+  }
+  const gpuEnvironment = await ensureVulkan({ log: (line) => console.log(line) });
+  const { adapters } = await probeAdapters(gpuEnvironment);
+  const id = `host-${crypto.randomUUID().slice(0, 8)}`;
+  console.log(`${id} joins ${join}`);
+  const loopback = advertise === "127.0.0.1";
+  const end = await joinAsHost(id, {
+    controllerUrl: join,
+    token,
+    listen: advertise,
+    gpuEnvironment,
+    adapters: adapters.map(({ provider, name, kind }) => `${name} (${kind}) through ${provider}`),
+    grants: {
+      addresses: loopback ? [advertise] : [],
+      dataFolder: "",
+      codeFolder: new URL("..", import.meta.url).pathname,
+      dawn: adapters.some(({ kind, provider }) => kind === "gpu" && provider === "dawn"),
+    },
+  }, (level, text) => console.log(logLine(level, text)));
+  console.log(`${id} ended: ${end.reason}`);
+  return end.error === undefined ? 0 : 1;
+}

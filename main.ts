@@ -1,0 +1,42 @@
+/** The command line: finds the command, prints an error in one line, ends with its exit code. All else is in `cli/`. */
+import { hostRole } from "./actors/host_process.ts";
+import { processRoles } from "./actors/roles.ts";
+import { runActorProcess } from "./actors/runtime/process.ts";
+import { type CommandLine, parseCommandLine } from "./cli/arguments.ts";
+import { helpText } from "./cli/help.ts";
+
+type Command = (line: CommandLine, argv: readonly string[]) => Promise<number>;
+
+/** Commands are imported when called: an actor's process must not load what it has no permission for. */
+const commands: Readonly<Record<string, () => Promise<Command>>> = {
+  pretrain: async () => (await import("./cli/pretrain.ts")).pretrainCommand,
+  quickstart: async () => (await import("./cli/quickstart.ts")).quickstartCommand,
+  evaluate: async () => (await import("./cli/evaluate.ts")).evaluateCommand,
+  host: async () => (await import("./cli/host.ts")).hostCommand,
+  plan: async () => (await import("./cli/plan.ts")).planCommand,
+};
+
+async function main(argv: readonly string[]): Promise<number> {
+  const line = parseCommandLine(argv);
+  if (line.options.help || line.command === "help") {
+    console.log(helpText);
+    return 0;
+  }
+  const command = commands[line.command];
+  if (command === undefined) {
+    console.error(`error: command "${line.command}" is unknown; there are ${Object.keys(commands).join(", ")}`);
+    return 2;
+  }
+  return await (await command())(line, argv);
+}
+
+if (import.meta.main) {
+  if (Deno.args[0] === "actor") await runActorProcess({ ...processRoles, host: hostRole });
+  try {
+    Deno.exit(await main(Deno.args));
+  } catch (error) {
+    if (Deno.env.get("SEER_DEBUG") === "1") console.error(error);
+    else console.error(`error: ${error instanceof Error ? error.message : error}`);
+    Deno.exit(1);
+  }
+}
