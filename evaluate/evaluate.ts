@@ -2,17 +2,18 @@
  * A whole evaluation of some embeddings on a folder of labelled images: k-NN, linear probe and, between two sets of the
  * same things, retrieval, beside raw pixels. It knows no checkpoint and no run.
  */
+import { deviceLinearProbe } from "./device_probe.ts";
+import { deviceSimilarity } from "./device_similarity.ts";
 import type { Device } from "../device/device.ts";
 import type { Normalisation } from "../tensor/augment.ts";
 import { type Embed, type Extracted, extractFeatures, type ImageReader, type View } from "./features.ts";
 import { knnAccuracy, type KnnOptions, type Labelled } from "./knn.ts";
-import { linearProbe, type ProbeOptions } from "./linear_probe.ts";
+import { completeProbe, linearProbe, type ProbeOptions } from "./linear_probe.ts";
 import { takeRows } from "./matrix.ts";
 import { centrePixels, PIXEL_SIDE, pixelEmbedding } from "./pixels.ts";
 import type { Protocol } from "./protocol.ts";
 import type { EvaluationReport, EvaluationRow } from "./report.ts";
 import { retrieval, type RetrievalResult } from "./retrieval.ts";
-import type { Similarity } from "./similarity.ts";
 
 /** Something to evaluate. */
 export interface Candidate {
@@ -38,8 +39,6 @@ export interface EvaluateOptions {
   readonly normalisation?: Normalisation;
   readonly knn?: Omit<KnnOptions, "similarity">;
   readonly probe?: ProbeOptions;
-  /** @default on the CPU */
-  readonly similarity?: Similarity;
   /** Called as features are extracted: what, how many images of how many. */
   readonly progress?: (name: string, done: number, total: number) => void;
 }
@@ -51,7 +50,7 @@ function labelled(extracted: Extracted, protocol: Protocol): Labelled {
 async function retrievePairs(
   train: Extracted,
   test: Extracted,
-  { protocol, similarity }: Pick<EvaluateOptions, "protocol" | "similarity">,
+  { protocol, device }: Pick<EvaluateOptions, "protocol" | "device">,
 ): Promise<RetrievalResult | undefined> {
   const rowOf = new Map(train.ids.map((id, row) => [id, row]));
   const queries: number[] = [], answers: number[] = [];
@@ -65,24 +64,39 @@ async function retrievePairs(
   if (queries.length === 0) return undefined;
   return await retrieval(takeRows(test.features, queries), takeRows(train.features, answers), {
     answers: Uint32Array.from(answers, (_, i) => i),
-    similarity,
+    similarity: deviceSimilarity(device),
   });
+}
+
+/** Multiply-adds above which a linear probe is worth a device. */
+const PROBE_DEVICE_MACS = 4e9;
+
+async function probeAccuracyOf(
+  train: Labelled,
+  test: Labelled,
+  { device, protocol, probe = {} }: Pick<EvaluateOptions, "device" | "protocol" | "probe">,
+): Promise<number> {
+  const { epochs } = completeProbe(probe);
+  const macs = 2 * epochs * train.features.data.length * protocol.classes.length;
+  return macs > PROBE_DEVICE_MACS
+    ? await deviceLinearProbe(train, test, { device, ...probe })
+    : linearProbe(train, test, probe);
 }
 
 /** All figures of features that are extracted already. */
 export async function evaluateFeatures(
   train: Extracted,
   test: Extracted,
-  options: Pick<EvaluateOptions, "protocol" | "knn" | "probe" | "similarity"> & { name: string },
+  options: Pick<EvaluateOptions, "device" | "protocol" | "knn" | "probe"> & { name: string },
 ): Promise<EvaluationRow> {
-  const { name, protocol, knn, probe, similarity } = options;
+  const { name, device, protocol, knn } = options;
   const sets = { train: labelled(train, protocol), test: labelled(test, protocol) };
-  const found = await retrievePairs(train, test, { protocol, similarity });
+  const found = await retrievePairs(train, test, options);
   return {
     name,
     width: train.features.columns,
-    knn: await knnAccuracy(sets.train, sets.test, { ...knn, similarity }),
-    linear: linearProbe(sets.train, sets.test, probe),
+    knn: await knnAccuracy(sets.train, sets.test, { ...knn, similarity: deviceSimilarity(device) }),
+    linear: await probeAccuracyOf(sets.train, sets.test, options),
     ...(found === undefined ? {} : { retrieval: found }),
   };
 }
@@ -99,7 +113,7 @@ function largestClassShare(train: Labelled, test: Labelled): number {
  * Evaluates every candidate, and raw pixels, under one protocol.
  *
  * @throws Error when a subset has no readable image
- * @throws RangeError when a candidate's features are not finite
+ * @throws RangeError when there is nothing to evaluate, or a candidate's features are not finite
  */
 export async function evaluate(options: EvaluateOptions): Promise<EvaluationReport> {
   const { protocol, images, candidates, size, pixels = true, progress } = options;
@@ -118,21 +132,25 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluationRepo
     return { train: await part(protocol.train.ids, 0), test: await part(protocol.test.ids, protocol.train.ids.length) };
   };
   const rows: EvaluationRow[] = [];
+  let sets: { train: Extracted; test: Extracted } | undefined;
   for (const { name, embed } of candidates) {
-    const sets = await extract(name, { embed, side: size });
+    sets = await extract(name, { embed, side: size });
     rows.push(await evaluateFeatures(sets.train, sets.test, { ...options, name }));
   }
-  const raw = await extract("pixels", { embed: pixelEmbedding, side: Math.min(size, PIXEL_SIDE) });
   if (pixels) {
+    const raw = await extract("pixels", { embed: pixelEmbedding, side: Math.min(size, PIXEL_SIDE) });
     const centred = centrePixels(raw.train.features, raw.test.features);
-    const train = { ...raw.train, features: centred.train }, test = { ...raw.test, features: centred.test };
-    rows.push(await evaluateFeatures(train, test, { ...options, name: "pixels" }));
+    sets = { train: { ...raw.train, features: centred.train }, test: { ...raw.test, features: centred.test } };
+    rows.push(await evaluateFeatures(sets.train, sets.test, { ...options, name: "pixels" }));
+  }
+  if (sets === undefined) {
+    throw new RangeError("Cannot evaluate: there must be a candidate or the pixels, found neither");
   }
   return {
-    train: { name: protocol.train.name, images: raw.train.ids.length },
-    test: { name: protocol.test.name, images: raw.test.ids.length },
+    train: { name: protocol.train.name, images: sets.train.ids.length },
+    test: { name: protocol.test.name, images: sets.test.ids.length },
     classes: protocol.classes,
-    largestClass: largestClassShare(labelled(raw.train, protocol), labelled(raw.test, protocol)),
+    largestClass: largestClassShare(labelled(sets.train, protocol), labelled(sets.test, protocol)),
     imageSize: size,
     rows,
     unreadable: [...images.unreadable.keys()].map((id) => images.source.name(id)).sort(),
