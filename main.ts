@@ -1,5 +1,4 @@
 /** The command line: finds the command, prints an error in one line, ends with its exit code. All else is in `cli/`. */
-import { hostRole } from "./actors/host_process.ts";
 import { processRoles } from "./actors/roles.ts";
 import { runActorProcess } from "./actors/runtime/process.ts";
 import { type CommandLine, parseCommandLine } from "./cli/arguments.ts";
@@ -31,7 +30,7 @@ async function main(argv: readonly string[]): Promise<number> {
 }
 
 if (import.meta.main) {
-  if (Deno.args[0] === "actor") await runActorProcess({ ...processRoles, host: hostRole });
+  if (Deno.args[0] === "actor") await runActorProcess(processRoles);
   try {
     Deno.exit(await main(Deno.args));
   } catch (error) {

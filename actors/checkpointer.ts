@@ -7,7 +7,7 @@ import { f32Of, f32Tensor, type SafeTensor } from "../checkpoint/safetensors.ts"
 import { parseConfig, type TrainConfig } from "../config.ts";
 import type { Message } from "../wire/messages.ts";
 import { f32FromWire, toWire } from "../wire/tensor.ts";
-import type { Behavior, Effect, Role } from "./runtime/behavior.ts";
+import type { Behavior, Effect } from "./runtime/behavior.ts";
 import { mathsDigest, runFolder } from "./run_identity.ts";
 import { actorIds } from "./seats.ts";
 
@@ -161,6 +161,3 @@ function sendState(state: CheckpointerState): Effect[] {
   state.loaded = [];
   return state.trainers.flatMap((to) => messages.map((message): Effect => ({ kind: "send", to, message })));
 }
-
-/** The checkpointer's role. */
-export const checkpointerRole: Role = { listens: true, create: () => checkpointerBehavior() };

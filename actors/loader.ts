@@ -8,7 +8,7 @@ import { openFolder } from "../data/folder_source.ts";
 import { createSampler, type Sampler } from "../data/sampler.ts";
 import type { Message } from "../wire/messages.ts";
 import { toWire } from "../wire/tensor.ts";
-import type { Behavior, Effect, Role } from "./runtime/behavior.ts";
+import type { Behavior, Effect } from "./runtime/behavior.ts";
 import { actorIds } from "./seats.ts";
 
 /** What a configured loader works with. */
@@ -129,6 +129,3 @@ function deliver(state: LoaderState, batch: Extract<Message, { type: "batch" }>)
     ...(images.length === 0 ? [] : [{ kind: "send", to: actorIds.controller, message: report } as const]),
   ];
 }
-
-/** The loader's role. */
-export const loaderRole: Role = { listens: true, create: () => loaderBehavior() };

@@ -1,22 +1,23 @@
-/** The roles that actor processes of this program can take, each with the permissions that its process gets. */
-import { openDevice } from "../device/open.ts";
+/**
+ * The roles that actor processes of this program can take. Each is loaded when it is started: a process must not load
+ * what it has no permission for, such as the image decoder's native add-on.
+ */
 import { memoryLinkPair } from "../wire/memory_link.ts";
 import { workerLink } from "../wire/worker_link.ts";
 import type { Link } from "../wire/link.ts";
-import { checkpointerRole } from "./checkpointer.ts";
-import { Engine } from "./engine/engine.ts";
-import { loaderRole } from "./loader.ts";
 import type { ActorContext, Role } from "./runtime/behavior.ts";
-import { sinkhornRole } from "./sinkhorn.ts";
-import { syncRole } from "./sync.ts";
 import { trainerRole, workerId } from "./trainer.ts";
 
 /** Roles of a run's actors when each has its own process: the trainer's engine lives in a Worker. */
 export const processRoles: Readonly<Record<string, Role>> = {
-  checkpointer: checkpointerRole,
-  loader: loaderRole,
-  sinkhorn: sinkhornRole,
-  sync: syncRole,
+  checkpointer: { listens: true, create: async () => (await import("./checkpointer.ts")).checkpointerBehavior() },
+  host: {
+    listens: false,
+    create: async (context) => await (await import("./host_process.ts")).hostRole.create(context),
+  },
+  loader: { listens: true, create: async () => (await import("./loader.ts")).loaderBehavior() },
+  sinkhorn: { listens: true, create: async () => (await import("./sinkhorn.ts")).sinkhornBehavior() },
+  sync: { listens: true, create: async () => (await import("./sync.ts")).syncBehavior() },
   trainer: trainerRole(startWorker),
 };
 
@@ -36,7 +37,9 @@ function startWorker(context: ActorContext): Link {
   return link;
 }
 
-function startEngine(context: ActorContext): Link {
+async function startEngine(context: ActorContext): Promise<Link> {
+  const { Engine } = await import("./engine/engine.ts");
+  const { openDevice } = await import("../device/open.ts");
   const [trainerSide, engineSide] = memoryLinkPair(context.id, workerId);
   const engine = new Engine({
     id: context.id,

@@ -7,7 +7,7 @@ import { parseConfig, type TrainConfig } from "../config.ts";
 import { assignWorld, type ReplicaScores } from "../swav/assign.ts";
 import { f32FromWire, toWire } from "../wire/tensor.ts";
 import type { Message } from "../wire/messages.ts";
-import type { Behavior, Effect, Role } from "./runtime/behavior.ts";
+import type { Behavior, Effect } from "./runtime/behavior.ts";
 import { actorIds } from "./seats.ts";
 
 /** Steps whose scores may be waiting at once; trainers are never more than one step apart. */
@@ -72,6 +72,3 @@ function gather(
     { kind: "send", to: actorIds.controller, message: { type: "assignment", step, perplexity } },
   ];
 }
-
-/** The coordinator's role. */
-export const sinkhornRole: Role = { listens: true, create: () => sinkhornBehavior() };

@@ -4,7 +4,7 @@
  */
 import { TreeAccumulator } from "../collectives/tree.ts";
 import { f32FromWire, toWire } from "../wire/tensor.ts";
-import type { Behavior, Effect, Role } from "./runtime/behavior.ts";
+import type { Behavior, Effect } from "./runtime/behavior.ts";
 
 /** Most sums under way at once; a run needs a few per layer and slice. */
 const pendingMax = 65_536;
@@ -45,9 +45,3 @@ export function syncBehavior(): Behavior<SyncState> {
     },
   };
 }
-
-/** The role of one shard. */
-export const syncRole: Role = {
-  listens: true,
-  create: () => syncBehavior(),
-};

@@ -12,6 +12,7 @@ import type { Optimizer } from "../../optim/optimizer.ts";
 import type { SwavModel } from "../../swav/model.ts";
 import { EmbeddingQueue } from "../../swav/queue.ts";
 import { prototypesName, trainStep } from "../../swav/train_step.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
 import type { Message } from "../../wire/messages.ts";
 import { buildModel, buildOptimizer } from "./build.ts";
 import { GradientStream } from "./gradient_stream.ts";
@@ -27,6 +28,8 @@ export interface EnginePorts {
   openDevice(options: OpenOptions): Promise<Device>;
   /** Monotonic milliseconds. */
   now(): number;
+  /** Makes the crops of a batch; given by tests that compare with crops from elsewhere. @default augmentation */
+  views?(device: Device, batch: BatchMessage, config: TrainConfig): Tensor[];
 }
 
 /** What a configured engine works with. */
@@ -152,7 +155,7 @@ export class Engine {
     const useQueue = step >= config.queue.startStep;
     const inputs = batches.map((batch) => ({
       replica: batch.replica,
-      views: makeViews(device, batch, config),
+      views: (this.#ports.views ?? makeViews)(device, batch, config),
       queue: useQueue ? session.queues.get(batch.replica) : undefined,
     }));
     const rows = await trainStep(inputs, {
