@@ -7,7 +7,7 @@
  * Table "normaliser" `[4, channels]`: mean, gamma / sqrt(variance + epsilon), beta, 1 / sqrt(variance + epsilon).
  */
 import type { Kernel } from "./kernel.ts";
-import { blockSums, chunksOf, once, pointwise, vectorOf } from "./wgsl.ts";
+import { blockSums, chunkRowsWgsl, chunksOf, once, pointwise, vectorOf } from "./wgsl.ts";
 
 /** Static shape of a batch normalisation. */
 export interface BatchNormShape {
@@ -24,27 +24,38 @@ function partition({ rows, channels }: BatchNormShape) {
   return { element, width, lanes, ...chunksOf(rows, lanes) };
 }
 
-/** Floats of the buffer of partial sums that the two passes of moments and of gradient sums share. */
-export function batchNormPartials(shape: BatchNormShape): number {
+/** Floats of the buffer between the two passes of the moments. */
+export function batchNormMomentPartials(shape: BatchNormShape): number {
+  return 3 * partition(shape).chunks * shape.channels;
+}
+
+/** Floats of the buffer between the two passes of the gradient sums. */
+export function batchNormGradientPartials(shape: BatchNormShape): number {
   return 2 * partition(shape).chunks * shape.channels;
 }
 
+/** WGSL: `rows` of x. */
+const rowsWgsl = (lanes: number) => `let rows = arrayLength(&x) / ${lanes}u;`;
+
 /**
- * First pass of the moments. Buffers: x, partials `[chunks, 2, channels]` (sum, centred sum of squares of each chunk).
+ * First pass of the moments. Buffers: x, partials `[chunks, 3, channels]`: sum, centred sum of squares and rows of each chunk.
  * Squares are taken about the mean of the chunk's first 8 rows, then moved to the chunk's own mean.
  */
 export function batchNormMoments(shape: BatchNormShape): Kernel {
   return once(`batch norm moments ${nameOf(shape)}`, () => {
-    const { element, lanes, chunks, chunkRows } = partition(shape);
+    const { element, lanes, chunks } = partition(shape);
     return pointwise({
       label: `batch norm moments ${nameOf(shape)}`,
       storage: [["x", "read", element], ["partials", "write", element]],
       invocations: chunks * lanes,
+      count: "arrayLength(&partials) / 3u",
       body: `
+  ${rowsWgsl(lanes)}
+  ${chunkRowsWgsl(lanes)}
   let column = i % ${lanes}u;
   let chunk = i / ${lanes}u;
-  let first = chunk * ${chunkRows}u;
-  let end = min(first + ${chunkRows}u, ${shape.rows}u);
+  let first = chunk * chunkRows;
+  let end = min(first + chunkRows, rows);
   var shift = ${element}(0);
   let headEnd = min(first + 8u, end);
   for (var row = first; row < headEnd; row++) { shift += x[row * ${lanes}u + column]; }
@@ -59,25 +70,33 @@ export function batchNormMoments(shape: BatchNormShape): Kernel {
         })
       }
   let count = f32(end - first);
-  partials[chunk * ${2 * lanes}u + column] = total + shift * count;
-  partials[chunk * ${2 * lanes}u + ${lanes}u + column] = max(squares - total * total / count, ${element}(0));`,
+  let destination = chunk * ${3 * lanes}u + column;
+  partials[destination] = total + shift * count;
+  partials[destination + ${lanes}u] = max(squares - total * total / count, ${element}(0));
+  partials[destination + ${2 * lanes}u] = ${element}(count);`,
     });
   });
 }
 
-/** WGSL that merges the partial moments of channel(s) `i` into `mean` and `squares` (centred sum of squares). */
-function mergeMoments(shape: BatchNormShape): string {
-  const { element, lanes, chunks, chunkRows } = partition(shape);
-  const stride = 2 * lanes;
-  return `${blockSums({ element, first: "i", end: `${chunks * stride}u`, stride, sums: { sum: "partials[at]" } })}
-  let mean = sum * ${1 / shape.rows};
+/** WGSL that merges the partial moments of channel(s) `i` into `sum`, `mean`, `count` and `squares` (centred). */
+function mergeMoments({ channels }: { channels: number }): string {
+  const { element, width } = vectorOf(channels);
+  const lanes = channels / width, stride = 3 * lanes;
+  return `${
+    blockSums({
+      element,
+      first: "i",
+      end: "arrayLength(&partials)",
+      stride,
+      sums: { sum: "partials[at]", count: `partials[at + ${2 * lanes}u]` },
+    })
+  }
+  let mean = sum / count;
   var squares = ${element}(0);
-  var left = ${shape.rows}u;
   for (var at = i; at < sums_end; at += ${stride}u) {
-    let count = min(${chunkRows}u, left);
-    left -= count;
-    let d = partials[at] / f32(count) - mean;
-    squares += partials[at + ${lanes}u] + d * d * f32(count);
+    let part = partials[at + ${2 * lanes}u];
+    let d = partials[at] / part - mean;
+    squares += partials[at + ${lanes}u] + d * d * part;
   }`;
 }
 
@@ -119,13 +138,10 @@ export function batchNormNormaliser(shape: BatchNormShape, options: NormaliserOp
           : [["runningMean", "write", element] as const, ["runningVariance", "write", element] as const]),
       ],
       invocations: lanes,
+      count: `${lanes}u`,
       body: `${mergeMoments(shape)}
-  let variance = squares * ${1 / shape.rows};${writeNormaliser(lanes, epsilon)}
-  ${
-        momentum === undefined
-          ? ""
-          : `let unbiased = squares * ${1 / Math.max(1, shape.rows - 1)};${moveRunning(momentum)}`
-      }`,
+  let variance = squares / count;${writeNormaliser(lanes, epsilon)}
+  ${momentum === undefined ? "" : `let unbiased = squares / max(count - 1, ${element}(1));${moveRunning(momentum)}`}`,
     });
   });
 }
@@ -138,6 +154,7 @@ export function batchNormLocalMoments(shape: BatchNormShape): Kernel {
       label: `batch norm local moments ${nameOf(shape)}`,
       storage: [["partials", "read", element], ["moments", "write", element]],
       invocations: lanes,
+      count: `${lanes}u`,
       body: `${mergeMoments(shape)}
   moments[i] = sum;
   moments[${lanes}u + i] = squares;`,
@@ -169,6 +186,7 @@ export function batchNormNormaliserFrom(channels: number, options: NormaliserOpt
         ]),
       ],
       invocations: lanes,
+      count: `${lanes}u`,
       body: `
   let mean = means[i];
   let variance = variances[i];${writeNormaliser(lanes, epsilon)}
@@ -183,16 +201,21 @@ function rowsEach({ rows, channels }: BatchNormShape): number {
 }
 
 /** Body that runs `statement` for `at` over the rows of one invocation; `column` is its channel(s). */
-function overRows(shape: BatchNormShape, setup: string, statement: string): { invocations: number; body: string } {
+function overRows(
+  shape: BatchNormShape,
+  setup: string,
+  statement: string,
+): { invocations: number; count: string; body: string } {
   const { lanes } = partition(shape);
   const each = rowsEach(shape);
-  const groups = Math.ceil(shape.rows / each);
   return {
-    invocations: groups * lanes,
+    invocations: Math.ceil(shape.rows / each) * lanes,
+    count: `(arrayLength(&x) / ${lanes}u + ${each - 1}u) / ${each}u * ${lanes}u`,
     body: `
+  ${rowsWgsl(lanes)}
   let column = i % ${lanes}u;
   let first = i / ${lanes}u * ${each}u;
-  let end = min(first + ${each}u, ${shape.rows}u);
+  let end = min(first + ${each}u, rows);
   ${setup}
   for (var row = first; row < end; row++) {
     let at = row * ${lanes}u + column;
@@ -233,7 +256,7 @@ const loadTable = (lanes: number) =>
  */
 export function batchNormGradientSums(shape: BatchNormShape, options: { relu: boolean }): Kernel {
   return once(`batch norm gradient sums ${nameOf(shape)} ${options.relu}`, () => {
-    const { element, lanes, chunks, chunkRows } = partition(shape);
+    const { element, lanes, chunks } = partition(shape);
     return pointwise({
       label: `batch norm gradient sums ${nameOf(shape)}`,
       storage: [["g", "read", element], ["x", "read", element], ["normaliser", "read", element], [
@@ -242,11 +265,14 @@ export function batchNormGradientSums(shape: BatchNormShape, options: { relu: bo
         element,
       ]],
       invocations: chunks * lanes,
+      count: "arrayLength(&partials) / 2u",
       body: `
+  ${rowsWgsl(lanes)}
+  ${chunkRowsWgsl(lanes)}
   let column = i % ${lanes}u;
   let chunk = i / ${lanes}u;
-  let first = chunk * ${chunkRows}u;
-  let end = min(first + ${chunkRows}u, ${shape.rows}u);
+  let first = chunk * chunkRows;
+  let end = min(first + chunkRows, rows);
   ${loadTable(lanes)}${
         blockSums({
           element,
@@ -264,12 +290,12 @@ export function batchNormGradientSums(shape: BatchNormShape, options: { relu: bo
 }
 
 /**
- * Second pass of the gradient sums. Buffers: partials, normaliser, gradient of gamma, gradient of beta, and means
- * `[2, channels]`: the two sums divided by `rows` (a group's sums over its count may be put in their place).
+ * Second pass of the gradient sums. Buffers: partials, normaliser, gradient of gamma, gradient of beta, and sums
+ * `[2, channels]`, which {@linkcode batchNormInputGradient} divides by the rows.
  */
 export function batchNormGradientCombine(shape: BatchNormShape): Kernel {
   return once(`batch norm gradient combine ${nameOf(shape)}`, () => {
-    const { element, lanes, chunks } = partition(shape);
+    const { element, lanes } = partition(shape);
     return pointwise({
       label: `batch norm gradient combine ${nameOf(shape)}`,
       storage: [
@@ -277,29 +303,30 @@ export function batchNormGradientCombine(shape: BatchNormShape): Kernel {
         ["normaliser", "read", element],
         ["gammaGradient", "write", element],
         ["betaGradient", "write", element],
-        ["means", "write", element],
+        ["sums", "write", element],
       ],
       invocations: lanes,
+      count: `${lanes}u`,
       body: `${
         blockSums({
           element,
           first: "i",
-          end: `${2 * chunks * lanes}u`,
+          end: "arrayLength(&partials)",
           stride: 2 * lanes,
           sums: { total: "partials[at]", product: `partials[at + ${lanes}u]` },
         })
       }
   gammaGradient[i] = product * normaliser[${3 * lanes}u + i];
   betaGradient[i] = total;
-  means[i] = total * ${1 / shape.rows};
-  means[${lanes}u + i] = product * ${1 / shape.rows};`,
+  sums[i] = total;
+  sums[${lanes}u + i] = product;`,
     });
   });
 }
 
 /**
  * Gradient towards x. `training` takes the part that flows through the statistics into account. Buffers: upstream
- * gradient, x, normaliser, means (only when training), result.
+ * gradient, x, normaliser, sums (only when training; a group's scaled to this replica's rows), result.
  */
 export function batchNormInputGradient(
   shape: BatchNormShape,
@@ -314,13 +341,15 @@ export function batchNormInputGradient(
         ["g", "read", element],
         ["x", "read", element],
         ["normaliser", "read", element],
-        ...(training ? [["means", "read", element] as const] : []),
+        ...(training ? [["sums", "read", element] as const] : []),
         ["result", "write", element],
       ],
       ...overRows(
         shape,
         loadTable(lanes) +
-          (training ? ` let shift = means[column]; let slope = means[${lanes}u + column] * inverse * inverse;` : ""),
+          (training
+            ? ` let shift = sums[column] / f32(rows); let slope = sums[${lanes}u + column] / f32(rows) * inverse * inverse;`
+            : ""),
         `let d = ${masked(element, relu)};
     result[at] = factor * ${training ? "(d - shift - (x[at] - mean) * slope)" : "d"};`,
       ),

@@ -13,6 +13,7 @@ function map(name: string, count: number, inputs: readonly string[], expression:
       label: `${name} ${count}`,
       storage: [...inputs.map((input) => [input, "read", element] as const), ["result", "write", element]],
       invocations: count / width,
+      count: "arrayLength(&result)",
       body: inputs.map((input) => `let ${input}_i = ${input}[i];`).join(" ") +
         ` result[i] = ${expression.replaceAll("ZERO", `${element}(0)`)};`,
     });
@@ -62,6 +63,7 @@ export function accumulate(count: number): Kernel {
       label: `accumulate ${count}`,
       storage: [["total", "write", element], ["x", "read", element]],
       invocations: count / width,
+      count: "arrayLength(&total)",
       body: "total[i] += x[i];",
     });
   });
@@ -75,6 +77,7 @@ export function scale(count: number): Kernel {
       label: `scale ${count}`,
       storage: [["x", "read", element], ["factor", "read"], ["result", "write", element]],
       invocations: count / width,
+      count: "arrayLength(&result)",
       body: "result[i] = x[i] * factor[0];",
     });
   });
@@ -88,6 +91,7 @@ export function addBias(rows: number, columns: number): Kernel {
       label: `add bias ${rows}x${columns}`,
       storage: [["x", "read", element], ["bias", "read", element], ["result", "write", element]],
       invocations: rows * columns / width,
+      count: "arrayLength(&result)",
       body: `result[i] = x[i] + bias[i % ${columns / width}u];`,
     });
   });
@@ -101,6 +105,7 @@ export function scaleRows(rows: number, columns: number): Kernel {
       label: `scale rows ${rows}x${columns}`,
       storage: [["x", "read", element], ["factors", "read"], ["result", "write", element]],
       invocations: rows * columns / width,
+      count: "arrayLength(&result)",
       body: `result[i] = x[i] * factors[i / ${columns / width}u];`,
     });
   });
@@ -116,6 +121,7 @@ export function permute(shape: readonly number[], order: readonly number[]): Ker
       label: `permute ${shape.join("x")} by ${order.join("")}`,
       storage: [["x", "read"], ["result", "write"]],
       invocations: count,
+      count: "arrayLength(&result)",
       body: `var rest = i; var at = 0u; ${steps.join(" ")} result[i] = x[at];`,
     });
   });

@@ -34,6 +34,7 @@ export function normalizeRows(rows: number, columns: number): Kernel {
       label: `normalize rows ${rows}x${columns}`,
       storage: [["x", "read", element], ["result", "write", element], ["divisors", "write"]],
       invocations: rows,
+      count: "arrayLength(&divisors)",
       body: `${rowDot(lanes, { a: "x", b: "x", dot })}
   let divisor = max(sqrt(total), ${NORM_FLOOR});
   divisors[i] = divisor;
@@ -54,6 +55,7 @@ export function normalizeColumns(rows: number, columns: number): Kernel {
       label: `normalize columns ${rows}x${columns}`,
       storage: [["x", "write", element]],
       invocations: lanes,
+      count: `${lanes}u`,
       body: `${
         blockSums({ element, first: "i", end: `${rows * lanes}u`, stride: lanes, sums: { total: "x[at] * x[at]" } })
       }
@@ -71,6 +73,7 @@ export function normalizeRowsGradient(rows: number, columns: number): Kernel {
       label: `normalize rows gradient ${rows}x${columns}`,
       storage: [["g", "read", element], ["y", "read", element], ["divisors", "read"], ["result", "write", element]],
       invocations: rows,
+      count: "arrayLength(&divisors)",
       body: `${rowDot(lanes, { a: "g", b: "y", dot })}
   let divisor = divisors[i];
   let along = select(total, 0.0, divisor <= ${NORM_FLOOR});

@@ -3,7 +3,7 @@
  * corrections) comes in a small buffer, so that a kernel serves the whole run. It knows no schedule and no model.
  */
 import type { Kernel } from "./kernel.ts";
-import { blockSums, chunksOf, once, pointwise, vectorOf } from "./wgsl.ts";
+import { blockSums, chunkRowsWgsl, chunksOf, once, pointwise, vectorOf } from "./wgsl.ts";
 
 /** Constants of {@linkcode sgdUpdate}. */
 export interface SgdConstants {
@@ -25,6 +25,7 @@ export function sgdUpdate(count: number, constants: SgdConstants): Kernel {
         element,
       ]],
       invocations: count / width,
+      count: "arrayLength(&parameter)",
       body: `
   let p = parameter[i];
   let g = gradient[i] + ${weightDecay} * p;
@@ -35,26 +36,32 @@ export function sgdUpdate(count: number, constants: SgdConstants): Kernel {
   });
 }
 
+/** Norms are summed as if over 8 lanes: up to 256 chunks. */
+const LARC_LANES = 8;
+
 /** Floats of the buffer of partial sums of {@linkcode larcNorms}. */
 export function larcPartials(count: number): number {
   return 2 * larcChunks(count).chunks;
 }
 
 function larcChunks(count: number) {
-  return chunksOf(count, 8);
+  return chunksOf(count, LARC_LANES);
 }
 
 /** First pass of the two norms. Buffers: parameter, gradient, partials `[chunks]` of (Σ p², Σ g²). */
 export function larcNorms(count: number): Kernel {
   return once(`larc norms ${count}`, () => {
-    const { chunks, chunkRows } = larcChunks(count);
+    const { chunks } = larcChunks(count);
     return pointwise({
       label: `larc norms ${count}`,
       storage: [["parameter", "read"], ["gradient", "read"], ["partials", "write", "vec2f"]],
       invocations: chunks,
+      count: "arrayLength(&partials)",
       body: `
-  let first = i * ${chunkRows}u;
-  let end = min(first + ${chunkRows}u, ${count}u);${
+  let rows = arrayLength(&parameter);
+  ${chunkRowsWgsl(LARC_LANES)}
+  let first = i * chunkRows;
+  let end = min(first + chunkRows, rows);${
         blockSums({
           element: "vec2f",
           first: "first",
@@ -88,7 +95,10 @@ export function larcRatio(count: number, constants: LarcConstants): Kernel {
       label: `larc ratio of ${chunks} chunks`,
       storage: [["partials", "read", "vec2f"], ["ratio", "write", "vec2f"]],
       invocations: 1,
-      body: `${blockSums({ element: "vec2f", first: "i", end: `i + ${chunks}u`, sums: { total: "partials[at]" } })}
+      count: "1u",
+      body: `${
+        blockSums({ element: "vec2f", first: "i", end: "i + arrayLength(&partials)", sums: { total: "partials[at]" } })
+      }
   let norms = sqrt(total);
   let trust = ${trustCoefficient} * norms.x / (norms.y + ${weightDecay} * norms.x + ${epsilon});
   ratio[0] = select(vec2f(1, 0), vec2f(trust, trust * ${weightDecay}), norms.x > 0 && norms.y > 0);`,
@@ -109,6 +119,7 @@ export function larcUpdate(count: number, constants: LarcConstants): Kernel {
         ["parameter", "write", element],
       ],
       invocations: count / width,
+      count: "arrayLength(&parameter)",
       body: `
   let p = parameter[i];
   let v = ${constants.momentum} * velocity[i] + (ratio[0].x * gradient[i] + ratio[0].y * p);
@@ -144,6 +155,7 @@ export function adamwUpdate(count: number, constants: AdamwConstants): Kernel {
         ["parameter", "write", element],
       ],
       invocations: count / width,
+      count: "arrayLength(&parameter)",
       body: `
   let g = gradient[i];
   let rate = scalars[0];

@@ -3,7 +3,7 @@
  * gradients. One invocation sums one channel (or four) of one image in blocks of 32, in order. It knows no layer.
  */
 import type { Kernel } from "./kernel.ts";
-import { blockSums, once, pointwise, vectorOf } from "./wgsl.ts";
+import { blockSums, once, perPixel, pointwise, vectorOf } from "./wgsl.ts";
 
 /** Static shape: `[images, pixels, channels]`, pixels = H * W. */
 export interface ImageShape {
@@ -23,11 +23,12 @@ function perImage(shape: ImageShape) {
 function sumOverPixels(shape: ImageShape, expression: string): string {
   const { element, lanes } = perImage(shape);
   return `
-  let base = i / ${lanes}u * ${shape.pixels * lanes}u + i % ${lanes}u;${
+  let stride = arrayLength(&x) / arrayLength(&result) * ${lanes}u;
+  let base = i / ${lanes}u * stride + i % ${lanes}u;${
     blockSums({
       element,
       first: "base",
-      end: `base + ${shape.pixels * lanes}u`,
+      end: "base + stride",
       stride: lanes,
       sums: { total: expression },
     })
@@ -42,8 +43,9 @@ export function globalAveragePool(shape: ImageShape): Kernel {
       label: `average pool ${nameOf(shape)}`,
       storage: [["x", "read", element], ["result", "write", element]],
       invocations: shape.images * lanes,
+      count: "arrayLength(&result)",
       body: `${sumOverPixels(shape, "x[at]")}
-  result[i] = total * ${1 / shape.pixels};`,
+  result[i] = total / f32(stride / ${lanes}u);`,
     });
   });
 }
@@ -52,11 +54,13 @@ export function globalAveragePool(shape: ImageShape): Kernel {
 export function globalAveragePoolGradient(shape: ImageShape): Kernel {
   return once(`average pool gradient ${nameOf(shape)}`, () => {
     const { element, lanes } = perImage(shape);
-    return pointwise({
+    return perPixel({
       label: `average pool gradient ${nameOf(shape)}`,
       storage: [["g", "read", element], ["result", "write", element]],
-      invocations: shape.images * shape.pixels * lanes,
-      body: `result[i] = g[i / ${shape.pixels * lanes}u * ${lanes}u + i % ${lanes}u] * ${1 / shape.pixels};`,
+      shape,
+      lanes,
+      setup: "let pixels = arrayLength(&result) / arrayLength(&g);",
+      body: `result[i] = g[image * ${lanes}u + inside % ${lanes}u] / f32(pixels);`,
     });
   });
 }
@@ -65,11 +69,13 @@ export function globalAveragePoolGradient(shape: ImageShape): Kernel {
 export function scaleChannels(shape: ImageShape): Kernel {
   return once(`scale channels ${nameOf(shape)}`, () => {
     const { element, lanes } = perImage(shape);
-    return pointwise({
+    return perPixel({
       label: `scale channels ${nameOf(shape)}`,
       storage: [["x", "read", element], ["s", "read", element], ["result", "write", element]],
-      invocations: shape.images * shape.pixels * lanes,
-      body: `result[i] = x[i] * s[i / ${shape.pixels * lanes}u * ${lanes}u + i % ${lanes}u];`,
+      shape,
+      lanes,
+      setup: "let pixels = arrayLength(&x) / arrayLength(&s);",
+      body: `result[i] = x[i] * s[image * ${lanes}u + inside % ${lanes}u];`,
     });
   });
 }
@@ -82,6 +88,7 @@ export function scaleChannelsFactorGradient(shape: ImageShape): Kernel {
       label: `scale channels factor gradient ${nameOf(shape)}`,
       storage: [["g", "read", element], ["x", "read", element], ["result", "write", element]],
       invocations: shape.images * lanes,
+      count: "arrayLength(&result)",
       body: `${sumOverPixels(shape, "g[at] * x[at]")}
   result[i] = total;`,
     });
@@ -92,12 +99,14 @@ export function scaleChannelsFactorGradient(shape: ImageShape): Kernel {
 export function scaleChannelsInputGradient(shape: ImageShape): Kernel {
   return once(`scale channels input gradient ${nameOf(shape)}`, () => {
     const { element, lanes } = perImage(shape);
-    return pointwise({
+    return perPixel({
       label: `scale channels input gradient ${nameOf(shape)}`,
       storage: [["g", "read", element], ["s", "read", element], ["m", "read", element], ["result", "write", element]],
-      invocations: shape.images * shape.pixels * lanes,
-      body: `let at = i / ${shape.pixels * lanes}u * ${lanes}u + i % ${lanes}u;
-  result[i] = g[i] * s[at] + m[at] * ${1 / shape.pixels};`,
+      shape,
+      lanes,
+      setup: "let pixels = arrayLength(&g) / arrayLength(&s);",
+      body: `let at = image * ${lanes}u + inside % ${lanes}u;
+  result[i] = g[i] * s[at] + m[at] / f32(pixels);`,
     });
   });
 }

@@ -4,7 +4,7 @@
  * equal inputs give equal bits.
  */
 import type { Kernel } from "./kernel.ts";
-import { blockSums, chunksOf, once, pointwise, vectorOf } from "./wgsl.ts";
+import { blockSums, chunkRowsWgsl, chunksOf, once, pointwise, vectorOf } from "./wgsl.ts";
 
 /** Two kernels run one after the other through a buffer of partial sums. */
 export interface TwoPass {
@@ -23,16 +23,19 @@ export function columnSums(rows: number, columns: number): TwoPass {
   if (known) return known;
   const { element, width } = vectorOf(columns);
   const lanes = columns / width;
-  const { chunks, chunkRows } = chunksOf(rows, lanes);
+  const { chunks } = chunksOf(rows, lanes);
   const made: TwoPass = {
     partialCount: chunks * columns,
     partial: pointwise({
       label: key,
       storage: [["x", "read", element], ["partials", "write", element]],
       invocations: chunks * lanes,
+      count: "arrayLength(&partials)",
       body: `
-  let first = i / ${lanes}u * ${chunkRows}u;
-  let end = min(first + ${chunkRows}u, ${rows}u);
+  let rows = arrayLength(&x) / ${lanes}u;
+  ${chunkRowsWgsl(lanes)}
+  let first = i / ${lanes}u * chunkRows;
+  let end = min(first + chunkRows, rows);
   let column = i % ${lanes}u;${
         blockSums({
           element,
@@ -57,8 +60,15 @@ function sumChunks(chunks: number, lanes: number, element: string): Kernel {
       label: `sum of ${chunks} chunks x ${lanes}`,
       storage: [["partials", "read", element], ["result", "write", element]],
       invocations: lanes,
+      count: `${lanes}u`,
       body: `${
-        blockSums({ element, first: "i", end: `${chunks * lanes}u`, stride: lanes, sums: { total: "partials[at]" } })
+        blockSums({
+          element,
+          first: "i",
+          end: "arrayLength(&partials)",
+          stride: lanes,
+          sums: { total: "partials[at]" },
+        })
       }
   result[i] = total;`,
     }));

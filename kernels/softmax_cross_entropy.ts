@@ -38,6 +38,7 @@ export function softmaxCrossEntropyPartial(shape: SoftmaxCrossEntropyShape): Ker
       label: `cross-entropy partial ${rows}x${columns}`,
       storage: [["scores", "read"], ["targets", "read"], ["partials", "write", "vec4f"]],
       invocations: rows * chunks,
+      count: "arrayLength(&partials)",
       body: `
   let row = i / ${chunks}u;
   let start = i % ${chunks}u * ${CHUNK}u;
@@ -66,6 +67,7 @@ export function softmaxCrossEntropyCombine(shape: SoftmaxCrossEntropyShape): Ker
       label: `cross-entropy combine ${shape.rows}x${shape.columns}`,
       storage: [["partials", "read", "vec4f"], ["losses", "write"], ["summaries", "write", "vec4f"]],
       invocations: shape.rows,
+      count: "arrayLength(&losses)",
       body: `
   let first = i * ${chunks}u;
   var maximum = partials[first].x;
@@ -91,6 +93,7 @@ export function softmaxCrossEntropyGradient(shape: SoftmaxCrossEntropyShape): Ke
       label: `cross-entropy gradient ${rows}x${columns}`,
       storage: [["scores", "read"], ["targets", "read"], ["summaries", "read", "vec4f"], ["result", "write"]],
       invocations: rows * columns,
+      count: "arrayLength(&result)",
       body: `
   let summary = summaries[i / ${columns}u];
   let probability = exp(scores[i] * ${1 / temperature} - summary.x) * summary.y;

@@ -1,6 +1,8 @@
 /**
  * The frame around one-invocation-per-item kernels: storage declarations, the flat index over a 2-D grid, the guard at
- * its end, and a cache so that a shape's kernel is built once. It knows no operation.
+ * its end, and a cache so that a shape's kernel is built once. What can be told from a buffer's length at run time stays
+ * out of the WGSL text, so that many shapes share one compiled pipeline: compiling takes a software adapter tens of
+ * milliseconds. It knows no operation.
  */
 import type { Access, Kernel } from "./kernel.ts";
 
@@ -16,8 +18,10 @@ export type Storage = readonly [name: string, access: Access, element?: string];
 export interface PointwiseOptions {
   readonly label: string;
   readonly storage: readonly Storage[];
-  /** Number of invocations; the body sees its own number as `i`. */
+  /** Number of invocations; the body sees its own number as `i`. Not part of the WGSL text. */
   readonly invocations: number;
+  /** WGSL expression of the number of invocations, from the buffers' lengths. */
+  readonly count: string;
   /** Constants and functions before `main`. */
   readonly prelude?: string;
   /** Statements of `main`. */
@@ -26,20 +30,15 @@ export interface PointwiseOptions {
 
 /** A kernel whose invocations are independent of each other: no workgroup memory and no barrier. */
 export function pointwise(options: PointwiseOptions): Kernel {
-  const { label, storage, invocations, prelude = "", body } = options;
+  const { label, storage, invocations, count, prelude = "", body } = options;
   const groups = Math.max(1, Math.ceil(invocations / WORKGROUP));
-  const columns = Math.min(groups, GRID_ROW);
-  const declarations = storage.map(([name, access, element = "f32"], binding) =>
-    `@group(0) @binding(${binding}) var<storage, ${
-      access === "read" ? "read" : "read_write"
-    }> ${name}: array<${element}>;`
-  );
-  const wgsl = `${declarations.join("\n")}
+  const rows = Math.ceil(groups / GRID_ROW);
+  const wgsl = `${declare(storage)}
 ${prelude}
 @compute @workgroup_size(${WORKGROUP})
 fn main(@builtin(global_invocation_id) id: vec3u) {
-  let i = id.x + id.y * ${columns * WORKGROUP}u;
-  if (i >= ${invocations}u) { return; }
+  let i = id.x + id.y * ${GRID_ROW * WORKGROUP}u;
+  if (i >= ${count}) { return; }
   ${body.trim()}
 }
 `;
@@ -47,7 +46,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     label,
     wgsl,
     bindings: storage.map(([, access]) => access),
-    workgroups: [columns, Math.ceil(groups / columns), 1],
+    workgroups: [rows === 1 ? groups : GRID_ROW, rows, 1],
   };
 }
 
@@ -103,9 +102,61 @@ export function vectorOf(count: number): { element: "f32" | "vec4f"; width: 1 | 
   return count % 4 === 0 ? { element: "vec4f", width: 4 } : { element: "f32", width: 1 };
 }
 
-/** Splits `rows` into chunks that one invocation sums; enough invocations for a GPU, few enough to combine in one go. */
+/** Rows of a chunk have at least this number. */
+const CHUNK_ROWS_MIN = 32;
+
+/** Chunks wanted of a sum over rows with `lanes` invocations side by side: enough for a GPU, few enough to combine. */
+const chunksWanted = (lanes: number) => Math.min(256, Math.max(1, Math.ceil(8192 / lanes)));
+
+/** Splits `rows` into chunks that one invocation sums. */
 export function chunksOf(rows: number, lanes: number): { chunks: number; chunkRows: number } {
-  const wanted = Math.min(256, Math.max(1, Math.ceil(8192 / lanes)));
-  const chunkRows = Math.max(32, Math.ceil(rows / wanted));
+  const chunkRows = Math.max(CHUNK_ROWS_MIN, Math.ceil(rows / chunksWanted(lanes)));
   return { chunks: Math.ceil(rows / chunkRows), chunkRows };
+}
+
+/** The same split as WGSL: `chunkRows` from `rows`. */
+export function chunkRowsWgsl(lanes: number): string {
+  const wanted = chunksWanted(lanes);
+  return `let chunkRows = max(${CHUNK_ROWS_MIN}u, (rows + ${wanted - 1}u) / ${wanted}u);`;
+}
+
+/**
+ * A kernel over `[images, pixels, lanes]` where each invocation handles one element: the grid's y is the image, so that
+ * no invocation divides by a number that is not constant. The body sees `image`, `inside` (index within the image) and
+ * `i`; `pixels` must be defined by `setup`.
+ */
+export function perPixel(
+  options: Omit<PointwiseOptions, "invocations" | "count"> & {
+    readonly shape: { readonly images: number; readonly pixels: number };
+    readonly lanes: number;
+    readonly setup: string;
+  },
+): Kernel {
+  const { label, storage, body, setup, lanes, shape } = options;
+  const groups = Math.ceil(shape.pixels * lanes / WORKGROUP);
+  const folds = Math.ceil(groups / GRID_ROW);
+  return {
+    label,
+    wgsl: `${declare(storage)}
+@compute @workgroup_size(${WORKGROUP})
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  ${setup}
+  let image = id.y;
+  let inside = id.x + id.z * ${GRID_ROW * WORKGROUP}u;
+  if (inside >= pixels * ${lanes}u) { return; }
+  let i = image * pixels * ${lanes}u + inside;
+  ${body.trim()}
+}
+`,
+    bindings: storage.map(([, access]) => access),
+    workgroups: [folds === 1 ? groups : GRID_ROW, shape.images, folds],
+  };
+}
+
+function declare(storage: readonly Storage[]): string {
+  return storage.map(([name, access, element = "f32"], binding) =>
+    `@group(0) @binding(${binding}) var<storage, ${
+      access === "read" ? "read" : "read_write"
+    }> ${name}: array<${element}>;`
+  ).join("\n");
 }

@@ -6,13 +6,14 @@ import type { DeviceBuffer } from "../../device/device.ts";
 import {
   batchNormApply,
   batchNormGradientCombine,
+  batchNormGradientPartials,
   batchNormGradientSums,
   batchNormInputGradient,
   batchNormLocalMoments,
+  batchNormMomentPartials,
   batchNormMoments,
   batchNormNormaliser,
   batchNormNormaliserFrom,
-  batchNormPartials,
   type BatchNormShape,
 } from "../../kernels/batch_norm.ts";
 import type { InputGradients, Tape } from "../tape.ts";
@@ -91,7 +92,7 @@ function normaliserFromRunning(
 function localNormaliser(tape: Tape, { x, gamma, beta, normaliser, shape }: Forward, options: BatchNormOptions): void {
   const { running, momentum, epsilon } = options;
   const moved = momentum !== undefined && running ? [running.mean.buffer, running.variance.buffer] : [];
-  tape.scratch(batchNormPartials(shape), (partials) => {
+  tape.scratch(batchNormMomentPartials(shape), (partials) => {
     tape.device.run(batchNormMoments(shape), [x.buffer, partials]);
     tape.device.run(
       batchNormNormaliser(shape, { epsilon, momentum: moved.length ? momentum : undefined }),
@@ -121,7 +122,7 @@ async function groupNormaliser(
   const { device } = tape;
   const { rows, channels } = shape;
   const moments = device.allocate(8 * channels);
-  tape.scratch(batchNormPartials(shape), (partials) => {
+  tape.scratch(batchNormMomentPartials(shape), (partials) => {
     device.run(batchNormMoments(shape), [x.buffer, partials]);
     device.run(batchNormLocalMoments(shape), [partials, moments]);
   });
@@ -160,38 +161,38 @@ function backward(
   const { training, relu = false, collective } = options;
   const { device } = tape;
   const gammaGradient = tape.allocate(gamma.shape), betaGradient = tape.allocate(beta.shape);
-  const means = device.allocate(8 * shape.channels);
-  tape.scratch(batchNormPartials(shape), (partials) => {
+  const sums = device.allocate(8 * shape.channels);
+  tape.scratch(batchNormGradientPartials(shape), (partials) => {
     device.run(batchNormGradientSums(shape, { relu }), [gradient.buffer, x.buffer, normaliser.buffer, partials]);
     device.run(
       batchNormGradientCombine(shape),
-      [partials, normaliser.buffer, gammaGradient.buffer, betaGradient.buffer, means],
+      [partials, normaliser.buffer, gammaGradient.buffer, betaGradient.buffer, sums],
     );
   });
-  const finish = (means: DeviceBuffer): InputGradients => {
+  const finish = (sums: DeviceBuffer): InputGradients => {
     let xGradient: Tensor | undefined;
     if (tape.needsGradient(x)) {
       xGradient = tape.allocate(x.shape);
-      const table = training ? [means] : [];
+      const table = training ? [sums] : [];
       device.run(
         batchNormInputGradient(shape, { relu, training }),
         [gradient.buffer, x.buffer, normaliser.buffer, ...table, xGradient.buffer],
       );
     }
-    device.free(means);
+    device.free(sums);
     return [xGradient, gammaGradient, betaGradient];
   };
-  return training && collective ? groupMeans(tape, { ...state, means }, options).then(finish) : finish(means);
+  return training && collective ? groupSums(tape, { ...state, sums }, options).then(finish) : finish(sums);
 }
 
-/** The two gradient sums over the group, divided by its rows. */
-async function groupMeans(
+/** The two gradient sums over the group, scaled to this replica's share of its rows. */
+async function groupSums(
   tape: Tape,
-  { shape, means, groupRows }: { shape: BatchNormShape; means: DeviceBuffer; groupRows: number },
+  { shape, sums, groupRows }: { shape: BatchNormShape; sums: DeviceBuffer; groupRows: number },
   { collective, key = "batch norm" }: BatchNormOptions,
 ): Promise<DeviceBuffer> {
   if (!collective) throw new TypeError("Cannot normalise over a group: a collective must be given, it is not");
-  const local = await fetchPair(tape, means, shape.channels);
-  const sums = await collective.allReduce(`${key}/gradient`, local.map((v) => v * shape.rows));
-  return tape.device.upload(sums.map((v) => v / groupRows));
+  const local = await fetchPair(tape, sums, shape.channels);
+  const total = await collective.allReduce(`${key}/gradient`, local);
+  return tape.device.upload(total.map((v) => v * shape.rows / groupRows));
 }

@@ -1,11 +1,12 @@
 import {
   batchNormApply,
   batchNormGradientCombine,
+  batchNormGradientPartials,
   batchNormGradientSums,
   batchNormInputGradient,
+  batchNormMomentPartials,
   batchNormMoments,
   batchNormNormaliser,
-  batchNormPartials,
   batchNormReference,
 } from "../../kernels/batch_norm.ts";
 import { eachDevice } from "../devices.ts";
@@ -20,7 +21,7 @@ for (const [rows, channels, relu] of [[50, 7, false], [50, 7, true], [1237, 21, 
     const x = numbers(rows * channels, 1).map((v, i) => v * (1 + i % channels) + 3 * (i % channels));
     const gamma = numbers(channels, 2), beta = numbers(channels, 3), g = numbers(rows * channels, 4);
     const expected = batchNormReference({ x, gamma, beta, g }, { ...shape, epsilon: EPSILON, relu });
-    const partials = batchNormPartials(shape), count = rows * channels;
+    const partials = batchNormMomentPartials(shape), count = rows * channels;
     const zero = new Float32Array(channels), one = new Float32Array(channels).fill(1);
     const buffers = [
       x,
@@ -36,13 +37,14 @@ for (const [rows, channels, relu] of [[50, 7, false], [50, 7, true], [1237, 21, 
       count,
       zero,
       one,
+      batchNormGradientPartials(shape),
     ];
     const results = await runKernels(device, buffers, [
       [batchNormMoments(shape), [0, 4]],
       [batchNormNormaliser(shape, { epsilon: EPSILON, momentum: 0.1 }), [4, 1, 2, 5, 11, 12]],
       [batchNormApply(shape, { relu }), [0, 5, 6]],
-      [batchNormGradientSums(shape, { relu }), [3, 0, 5, 4]],
-      [batchNormGradientCombine(shape), [4, 5, 7, 8, 9]],
+      [batchNormGradientSums(shape, { relu }), [3, 0, 5, 13]],
+      [batchNormGradientCombine(shape), [13, 5, 7, 8, 9]],
       [batchNormInputGradient(shape, { relu, training: true }), [3, 0, 5, 9, 10]],
     ]);
     const check = (index: number, reference: Float32Array, what: string, bound = 2e-6) =>
@@ -61,7 +63,7 @@ eachDevice("batch norm keeps its precision when the mean is 10,000 times the dev
   const x = numbers(2997, 5).map((v) => 1000 + v * 0.1);
   const gamma = new Float32Array(3).fill(1), beta = new Float32Array(3);
   const expected = batchNormReference({ x, gamma, beta, g: x }, { ...shape, epsilon: EPSILON, relu: false });
-  const [, , , , normaliser] = await runKernels(device, [x, batchNormPartials(shape), gamma, beta, 12], [
+  const [, , , , normaliser] = await runKernels(device, [x, batchNormMomentPartials(shape), gamma, beta, 12], [
     [batchNormMoments(shape), [0, 1]],
     [batchNormNormaliser(shape, { epsilon: EPSILON }), [1, 2, 3, 4]],
   ]);
