@@ -14,6 +14,9 @@ const milliseconds = z.number().min(0);
 /** Who carries which replicas: `[low, high)`. */
 const trainerSeat = z.strictObject({ id: actor, low: replica, high: replica });
 
+/** An image that could not be read and the one that took its place. */
+const replacedImage = z.strictObject({ file: text, replacement: text, error: text });
+
 /** One named tensor of the training state, under torchvision's names and layouts. */
 const namedTensor = z.strictObject({
   file: z.enum(["model", "optimizer"]),
@@ -72,11 +75,12 @@ export const dataMessages = {
     widths: z.array(z.number().int().min(1)).max(65_536),
     heights: z.array(z.number().int().min(1)).max(65_536),
     pixels: wireTensor,
+    replaced: z.array(replacedImage).max(65_536),
   }),
   /** Loader → controller: images that could not be read and what took their place. */
   "images-replaced": z.strictObject({
     step,
-    images: z.array(z.strictObject({ file: text, replacement: text, error: text })).max(65_536),
+    images: z.array(replacedImage).max(65_536),
   }),
 } as const;
 
