@@ -57,12 +57,13 @@ export class Tape {
 
   /** A tensor owned by this tape; contents undefined. */
   allocate(shape: readonly number[]): Tensor {
+    this.#checkAlive();
     return this.adopt(tensorOver(this.device, this.device.allocate(4 * sizeOf(shape)), { shape }));
   }
 
   /** Makes this tape the owner of a tensor. */
   adopt(tensor: Tensor): Tensor {
-    if (this.#state === "disposed") throw new TypeError("Cannot use the tape: it must not be disposed, it is");
+    this.#checkAlive();
     this.#references.set(tensor, 1);
     return tensor;
   }
@@ -156,6 +157,10 @@ export class Tape {
     this.#references.clear();
     this.#steps.length = 0;
     this.#state = "disposed";
+  }
+
+  #checkAlive(): void {
+    if (this.#state === "disposed") throw new TypeError("Cannot use the tape: it must not be disposed, it is");
   }
 
   #makeOnes(output: Tensor): Tensor {
