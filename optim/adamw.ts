@@ -1,7 +1,6 @@
 /** AdamW as PyTorch's: decoupled weight decay, bias correction by the steps each parameter has taken itself. */
-import { type AdamwConstants, adamwUpdate } from "../kernels/optimizer.ts";
-import type { DeviceBuffer } from "../device/device.ts";
-import { type Tensor, tensorFrom } from "../tensor/tensor.ts";
+import { type AdamwConstants, updateByAdamw } from "../tensor/ops/update.ts";
+import { freeTensors, type Tensor, tensorFrom } from "../tensor/tensor.ts";
 import { type Optimizer, type SavedOptimizer, StateTensors, type Trainable, withGradients } from "./optimizer.ts";
 
 /** Options of {@linkcode adamw}. */
@@ -34,21 +33,21 @@ class Adamw implements Optimizer {
 
   step(parameters: readonly Trainable[], gradients: ReadonlyMap<string, Tensor>, learningRate: number): void {
     const { beta1, beta2 } = this.#constants;
-    const device = parameters[0]?.tensor.device;
-    const scalars = new Map<number, DeviceBuffer>();
+    const byCount = new Map<number, Tensor>();
     for (const [parameter, gradient] of withGradients(parameters, gradients)) {
       const count = this.#countOf(parameter);
-      const { tensor } = parameter;
-      const given = scalars.get(count) ??
-        device.upload(Float32Array.of(learningRate, 1 - beta1 ** count, Math.sqrt(1 - beta2 ** count)));
-      scalars.set(count, given);
-      const first = this.#state.of(parameter, "exp_avg"), second = this.#state.of(parameter, "exp_avg_sq");
-      device.run(
-        adamwUpdate(tensor.size, this.#constants),
-        [gradient.buffer, given, first.buffer, second.buffer, tensor.buffer],
-      );
+      const corrections = Float32Array.of(learningRate, 1 - beta1 ** count, Math.sqrt(1 - beta2 ** count));
+      const scalars = byCount.get(count) ?? tensorFrom(gradient.device, corrections, [3]);
+      byCount.set(count, scalars);
+      updateByAdamw({
+        parameter: parameter.tensor,
+        gradient,
+        scalars,
+        first: this.#state.of(parameter, "exp_avg"),
+        second: this.#state.of(parameter, "exp_avg_sq"),
+      }, this.#constants);
     }
-    for (const buffer of scalars.values()) device.free(buffer);
+    freeTensors(byCount.values());
     this.stepCount += 1;
   }
 

@@ -3,9 +3,8 @@
  * the ratio of the weight's norm to the gradient's. Nothing is excluded unless asked for; a tensor whose weight or
  * gradient has norm zero takes its raw, undecayed gradient. Source: apex `LARC.py`, VISSL `swav_8node_resnet.yaml`.
  */
-import { type LarcConstants, larcNorms, larcPartials, larcRatio, larcUpdate, sgdUpdate } from "../kernels/optimizer.ts";
-import type { DeviceBuffer } from "../device/device.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { type LarcConstants, updateByLarc, updateBySgd } from "../tensor/ops/update.ts";
+import { freeTensors, type Tensor, tensorFrom } from "../tensor/tensor.ts";
 import { type Optimizer, type SavedOptimizer, StateTensors, type Trainable, withGradients } from "./optimizer.ts";
 
 /** Options of {@linkcode larc}. */
@@ -44,34 +43,27 @@ class Larc implements Optimizer {
   }
 
   step(parameters: readonly Trainable[], gradients: ReadonlyMap<string, Tensor>, learningRate: number): void {
-    const device = parameters[0]?.tensor.device;
-    const scalars = device?.upload(Float32Array.of(learningRate));
-    for (const [parameter, gradient] of withGradients(parameters, gradients)) {
-      const excluded = this.#exclude && (parameter.kind === "bias" || parameter.kind === "normalization");
-      if (excluded) this.#plainStep(parameter, { gradient, scalars });
-      else this.#scaledStep(parameter, { gradient, scalars });
+    const updates = withGradients(parameters, gradients);
+    if (updates.length > 0) {
+      const scalars = tensorFrom(updates[0][1].device, Float32Array.of(learningRate), [1]);
+      for (const [parameter, gradient] of updates) {
+        const update = {
+          parameter: parameter.tensor,
+          gradient,
+          scalars,
+          velocity: this.#state.of(parameter, "momentum"),
+        };
+        const { momentum } = this.#constants;
+        if (this.#excludes(parameter)) updateBySgd(update, { momentum, weightDecay: 0, nesterov: false });
+        else updateByLarc(update, this.#constants);
+      }
+      freeTensors([scalars]);
     }
-    device?.free(scalars);
     this.stepCount += 1;
   }
 
-  #scaledStep(parameter: Trainable, { gradient, scalars }: { gradient: Tensor; scalars: DeviceBuffer }): void {
-    const { tensor } = parameter;
-    const { device, buffer, size } = tensor;
-    const velocity = this.#state.of(parameter, "momentum");
-    const partials = device.allocate(4 * larcPartials(size)), ratio = device.allocate(8);
-    device.run(larcNorms(size), [buffer, gradient.buffer, partials]);
-    device.run(larcRatio(size, this.#constants), [partials, ratio]);
-    device.run(larcUpdate(size, this.#constants), [gradient.buffer, ratio, scalars, velocity.buffer, buffer]);
-    device.free(partials);
-    device.free(ratio);
-  }
-
-  #plainStep(parameter: Trainable, { gradient, scalars }: { gradient: Tensor; scalars: DeviceBuffer }): void {
-    const { device, buffer, size } = parameter.tensor;
-    const velocity = this.#state.of(parameter, "momentum");
-    const constants = { momentum: this.#constants.momentum, weightDecay: 0, nesterov: false };
-    device.run(sgdUpdate(size, constants), [gradient.buffer, scalars, velocity.buffer, buffer]);
+  #excludes({ kind }: Trainable): boolean {
+    return this.#exclude && (kind === "bias" || kind === "normalization");
   }
 
   state(): ReadonlyMap<string, Tensor> {

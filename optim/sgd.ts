@@ -1,6 +1,6 @@
 /** SGD with momentum, weight decay and Nesterov's look-ahead, as PyTorch's. */
-import { type SgdConstants, sgdUpdate } from "../kernels/optimizer.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { type SgdConstants, updateBySgd } from "../tensor/ops/update.ts";
+import { freeTensors, type Tensor, tensorFrom } from "../tensor/tensor.ts";
 import { type Optimizer, type SavedOptimizer, StateTensors, type Trainable, withGradients } from "./optimizer.ts";
 
 /** Options of {@linkcode sgd}. */
@@ -28,14 +28,15 @@ class Sgd implements Optimizer {
   }
 
   step(parameters: readonly Trainable[], gradients: ReadonlyMap<string, Tensor>, learningRate: number): void {
-    const device = parameters[0]?.tensor.device;
-    const scalars = device?.upload(Float32Array.of(learningRate));
-    for (const [parameter, gradient] of withGradients(parameters, gradients)) {
-      const { tensor } = parameter;
-      const velocity = this.#state.of(parameter, "momentum");
-      device.run(sgdUpdate(tensor.size, this.#constants), [gradient.buffer, scalars, velocity.buffer, tensor.buffer]);
+    const updates = withGradients(parameters, gradients);
+    if (updates.length > 0) {
+      const scalars = tensorFrom(updates[0][1].device, Float32Array.of(learningRate), [1]);
+      for (const [parameter, gradient] of updates) {
+        const velocity = this.#state.of(parameter, "momentum");
+        updateBySgd({ parameter: parameter.tensor, gradient, scalars, velocity }, this.#constants);
+      }
+      freeTensors([scalars]);
     }
-    device?.free(scalars);
     this.stepCount += 1;
   }
 

@@ -10,7 +10,7 @@ import { softmaxCrossEntropy } from "../../tensor/ops/softmax_cross_entropy.ts";
 import { Tape } from "../../tensor/tape.ts";
 import { freeTensors, readTensors, type Tensor, tensorFrom } from "../../tensor/tensor.ts";
 import { eachDevice } from "../devices.ts";
-import { assertClose, numbers } from "../kernels/run.ts";
+import { numbers } from "../kernels/run.ts";
 
 function leaf(device: Device, shape: readonly number[], seed: number): Tensor {
   return tensorFrom(device, numbers(shape.reduce((a, b) => a * b, 1), seed), shape, { requiresGradient: true });
