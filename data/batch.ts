@@ -83,13 +83,13 @@ export function packImages(images: readonly DecodedImage[]): Omit<ReplicaBatch, 
   };
 }
 
-/** Creates the loader of a run's batches. */
-export function createBatchLoader(options: BatchLoaderOptions): BatchLoader {
-  const { source, sampler, decode = {}, cacheBytes = 268_435_456, replacementTriesMax = 1000 } = options;
+/** Fetches images by id through the cache; null for a bad one, which is remembered in `bad`. */
+function createFetcher(
+  { source, decode = {}, cacheBytes = 268_435_456 }: BatchLoaderOptions,
+  bad: Map<number, string>,
+): (id: number) => Promise<DecodedImage | null> {
   const cache = new ImageCache(cacheBytes);
-  const bad = new Map<number, string>();
   const pending = new Map<number, Promise<DecodedImage | null>>();
-
   const decodeOne = async (id: number): Promise<DecodedImage | null> => {
     try {
       const image = await decodeImage(await source.read(id), { ...decode, name: source.name(id) });
@@ -103,8 +103,7 @@ export function createBatchLoader(options: BatchLoaderOptions): BatchLoader {
       pending.delete(id);
     }
   };
-  /** The image, or null when it is bad. */
-  const fetch = async (id: number): Promise<DecodedImage | null> => {
+  return async (id) => {
     if (bad.has(id)) return null;
     const cached = cache.get(id);
     if (cached !== undefined) return cached;
@@ -112,6 +111,14 @@ export function createBatchLoader(options: BatchLoaderOptions): BatchLoader {
     pending.set(id, running);
     return await running;
   };
+}
+
+/** Creates the loader of a run's batches. */
+export function createBatchLoader(options: BatchLoaderOptions): BatchLoader {
+  const { source, sampler, replacementTriesMax = 1000 } = options;
+  const bad = new Map<number, string>();
+  const fetch = createFetcher(options, bad);
+
   /** The nearest earlier good image in the epoch's order, else the nearest later one. */
   const replace = async (epoch: number, position: number): Promise<{ id: number; image: DecodedImage }> => {
     const order = sampler.order(epoch);
