@@ -43,28 +43,6 @@ export function normalizeRows(rows: number, columns: number): Kernel {
   });
 }
 
-/**
- * Columns of `x [rows, columns]` over their norms, in place: prototypes, which lie as a linear layer's `[dim, count]`.
- * Buffers: x.
- */
-export function normalizeColumns(rows: number, columns: number): Kernel {
-  return once(`normalize columns ${rows}x${columns}`, () => {
-    const { element, width } = vectorOf(columns);
-    const lanes = columns / width;
-    return pointwise({
-      label: `normalize columns ${rows}x${columns}`,
-      storage: [["x", "write", element]],
-      invocations: lanes,
-      count: `${lanes}u`,
-      body: `${
-        blockSums({ element, first: "i", end: `${rows * lanes}u`, stride: lanes, sums: { total: "x[at] * x[at]" } })
-      }
-  let divisor = max(sqrt(total), ${element}(${NORM_FLOOR}));
-  for (var at = i; at < sums_end; at += ${lanes}u) { x[at] = x[at] / divisor; }`,
-    });
-  });
-}
-
 /** Gradient of {@linkcode normalizeRows}. Buffers: upstream gradient, normalised rows, divisors, result. */
 export function normalizeRowsGradient(rows: number, columns: number): Kernel {
   return once(`normalize rows gradient ${rows}x${columns}`, () => {

@@ -95,18 +95,17 @@ export function scaleChannelsFactorGradient(shape: ImageShape): Kernel {
   });
 }
 
-/** `g[n, p, c] * s[n, c] + m[n, c] / (H*W)`: both gradients that reach SE's input. Buffers: g, s, m, result. */
-export function scaleChannelsInputGradient(shape: ImageShape): Kernel {
-  return once(`scale channels input gradient ${nameOf(shape)}`, () => {
+/** Adds the gradient of {@linkcode globalAveragePool} to another. Buffers: upstream gradient, total `[N, H*W, C]`. */
+export function globalAveragePoolAccumulate(shape: ImageShape): Kernel {
+  return once(`average pool accumulate ${nameOf(shape)}`, () => {
     const { element, lanes } = perImage(shape);
     return perPixel({
-      label: `scale channels input gradient ${nameOf(shape)}`,
-      storage: [["g", "read", element], ["s", "read", element], ["m", "read", element], ["result", "write", element]],
+      label: `average pool accumulate ${nameOf(shape)}`,
+      storage: [["g", "read", element], ["total", "write", element]],
       shape,
       lanes,
-      setup: "let pixels = arrayLength(&g) / arrayLength(&s);",
-      body: `let at = image * ${lanes}u + inside % ${lanes}u;
-  result[i] = g[i] * s[at] + m[at] / f32(pixels);`,
+      setup: `let pixels = arrayLength(&total) / arrayLength(&g);`,
+      body: `total[i] += g[image * ${lanes}u + inside % ${lanes}u] / f32(pixels);`,
     });
   });
 }

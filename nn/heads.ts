@@ -3,7 +3,6 @@
  * PyTorch's do, classifiers as RegNet's. They know no loss.
  */
 import type { Device } from "../device/device.ts";
-import { relu } from "../tensor/ops/activation.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { BatchNorm, Linear } from "./layers.ts";
 import type { ForwardContext, Module, ModuleBuffer, Parameter } from "./module.ts";
@@ -28,46 +27,40 @@ export function projectionHead(
 
 /** A multi-layer perceptron over rows: `[N, dims[0]]` → `[N, dims.at(-1)]`. */
 export class ProjectionHead implements Module {
-  readonly #layers: readonly (Linear | BatchNorm | "relu")[];
+  readonly #layers: readonly (Linear | BatchNorm)[];
 
   constructor(options: HeadOptions & { dims: readonly number[]; batchNorm?: boolean }) {
     const { dims, batchNorm = false, prefix = "", ...maker } = options;
     if (dims.length < 2) {
       throw new RangeError(`Cannot build a head: dims must name input and output, they are [${dims.join(", ")}]`);
     }
-    const layers: (Linear | BatchNorm | "relu")[] = [];
+    const layers: (Linear | BatchNorm)[] = [];
+    let place = 0;
     for (let i = 0; i + 1 < dims.length; i++) {
       const [inWidth, width] = [dims[i], dims[i + 1]];
-      layers.push(new Linear(maker, { name: `${prefix}${layers.length}`, inWidth, width }));
-      if (i + 2 === dims.length) break;
-      // A batch norm's ReLU comes with it, yet keeps its place in the numbering.
-      if (batchNorm) layers.push(new BatchNorm(maker, { name: `${prefix}${layers.length}`, width, relu: true }));
-      layers.push("relu");
+      const hidden = i + 2 < dims.length;
+      const activation = hidden && !batchNorm ? "relu" : "none";
+      layers.push(new Linear(maker, { name: `${prefix}${place++}`, inWidth, width, activation }));
+      if (hidden && batchNorm) layers.push(new BatchNorm(maker, { name: `${prefix}${place++}`, width, relu: true }));
+      // A ReLU comes with the layer before it, yet has a place of its own in the numbering.
+      place++;
     }
     this.#layers = layers;
   }
 
-  #modules(): (Linear | BatchNorm)[] {
-    return this.#layers.filter((layer) => layer !== "relu");
-  }
-
   parameters(): Parameter[] {
-    return this.#modules().flatMap((layer) => layer.parameters());
+    return this.#layers.flatMap((layer) => layer.parameters());
   }
 
   buffers(): ModuleBuffer[] {
-    return this.#modules().flatMap((layer) => layer.buffers());
+    return this.#layers.flatMap((layer) => layer.buffers());
   }
 
   async forward(x: Tensor, context: ForwardContext): Promise<Tensor> {
-    const { tape } = context;
     let current = x;
-    for (const [i, layer] of this.#layers.entries()) {
-      let next = current;
-      if (layer instanceof Linear) next = layer.apply(current, context);
-      else if (layer instanceof BatchNorm) next = await layer.forward(current, context);
-      else if (!(this.#layers[i - 1] instanceof BatchNorm)) next = relu(tape, current);
-      if (next !== current && current !== x) tape.release(current);
+    for (const layer of this.#layers) {
+      const next = await layer.forward(current, context);
+      if (current !== x) context.tape.release(current);
       current = next;
     }
     return current;

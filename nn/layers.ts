@@ -4,10 +4,9 @@
  */
 import type { Device } from "../device/device.ts";
 import { globalAveragePool, scaleChannels } from "../tensor/ops/pool.ts";
-import { relu, sigmoid } from "../tensor/ops/activation.ts";
 import { batchNorm } from "../tensor/ops/batch_norm.ts";
 import { conv2d } from "../tensor/ops/conv2d.ts";
-import { linear } from "../tensor/ops/linear.ts";
+import { type Activation, linear } from "../tensor/ops/linear.ts";
 import { type Tensor, tensorFrom } from "../tensor/tensor.ts";
 import { type Distribution, initialise } from "./initialise.ts";
 import { type ForwardContext, type Module, type ModuleBuffer, type Parameter, toDevice } from "./module.ts";
@@ -140,10 +139,11 @@ export class ConvolutionNorm implements Module {
   }
 }
 
-/** `x · W + b` over rows: `[N, in]` → `[N, out]`. */
+/** `f(x · W + b)` over rows: `[N, in]` → `[N, out]`. */
 export class Linear implements Module {
   readonly weight: Parameter;
   readonly bias: Parameter | undefined;
+  readonly #activation: Activation;
 
   constructor(
     maker: Maker,
@@ -158,9 +158,12 @@ export class Linear implements Module {
       biases?: Distribution;
       /** File shape of the weight; SE layers are convolutions there. @default [out, in] */
       shape?: readonly number[];
+      /** @default "none" */
+      activation?: Activation;
     },
   ) {
-    const { name, inWidth, width, bias = true, shape = [width, inWidth] } = options;
+    const { name, inWidth, width, bias = true, shape = [width, inWidth], activation = "none" } = options;
+    this.#activation = activation;
     const path = name === "" ? "" : `${name}.`;
     const bound = { kind: "uniform", bound: 1 / Math.sqrt(inWidth) } as const;
     this.weight = makeParameter(maker, {
@@ -190,7 +193,7 @@ export class Linear implements Module {
 
   /** The same as {@linkcode Linear.forward}, at once. */
   apply(x: Tensor, { tape }: Pick<ForwardContext, "tape">): Tensor {
-    return linear(tape, x, this.weight.tensor, this.bias?.tensor);
+    return linear(tape, x, this.weight.tensor, this.bias?.tensor, { activation: this.#activation });
   }
 
   forward(x: Tensor, context: ForwardContext): Promise<Tensor> {
@@ -204,16 +207,17 @@ export class SqueezeExcitation implements Module {
   readonly #up: Linear;
 
   constructor(maker: Maker, { name, width, squeezeWidth }: { name: string; width: number; squeezeWidth: number }) {
-    const layer = (part: string, { from, to }: { from: number; to: number }) =>
+    const layer = (part: string, { from, to, activation }: { from: number; to: number; activation: Activation }) =>
       new Linear(maker, {
         name: `${name}.${part}`,
+        activation,
         inWidth: from,
         width: to,
         shape: [to, from, 1, 1],
         weights: { kind: "normal", deviation: Math.sqrt(2 / to) },
       });
-    this.#down = layer("fc1", { from: width, to: squeezeWidth });
-    this.#up = layer("fc2", { from: squeezeWidth, to: width });
+    this.#down = layer("fc1", { from: width, to: squeezeWidth, activation: "relu" });
+    this.#up = layer("fc2", { from: squeezeWidth, to: width, activation: "sigmoid" });
   }
 
   parameters(): Parameter[] {
@@ -229,11 +233,9 @@ export class SqueezeExcitation implements Module {
     const { tape } = context;
     const pooled = globalAveragePool(tape, x);
     const squeezed = this.#down.apply(pooled, context);
-    const active = relu(tape, squeezed);
-    const excited = this.#up.apply(active, context);
-    const factors = sigmoid(tape, excited);
+    const factors = this.#up.apply(squeezed, context);
     const output = scaleChannels(tape, x, factors);
-    for (const tensor of [pooled, squeezed, active, excited, factors]) tape.release(tensor);
+    for (const tensor of [pooled, squeezed, factors]) tape.release(tensor);
     return output;
   }
 

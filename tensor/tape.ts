@@ -22,6 +22,8 @@ export interface Step {
    * or `gradient` itself. May be async, when other replicas are involved.
    */
   backward(gradient: Tensor): InputGradients | Promise<InputGradients>;
+  /** Adds the gradient towards the only input to `total` in place, where that is cheaper than making it first. */
+  accumulate?(gradient: Tensor, total: Tensor): void;
 }
 
 /** Options of {@linkcode Tape.backward}. */
@@ -140,8 +142,10 @@ export class Tape {
       const tracked = this.#tracked.delete(step.output);
       if (gradient !== undefined && tracked) {
         gradients.delete(step.output);
-        const made = step.backward(gradient);
-        this.#spread(step, gradient, { made: made instanceof Promise ? await made : made, gradients });
+        if (!this.#addInPlace(step, gradient, gradients)) {
+          const made = step.backward(gradient);
+          this.#spread(step, gradient, { made: made instanceof Promise ? await made : made, gradients });
+        }
       }
       if (tracked) this.#settle(step, gradients, onGradient);
       for (const tensor of step.saved ?? []) this.#drop(tensor);
@@ -166,6 +170,15 @@ export class Tape {
   #makeOnes(output: Tensor): Tensor {
     this.#ones = this.adopt(tensorFrom(this.device, new Float32Array(output.size).fill(1), output.shape));
     return this.#ones;
+  }
+
+  /** Lets a step add to a gradient that no one else reads, if it can. */
+  #addInPlace(step: Step, gradient: Tensor, gradients: Map<Tensor, Tensor>): boolean {
+    const total = gradients.get(step.inputs[0]);
+    if (step.accumulate === undefined || total === undefined || this.#references.get(total) !== 1) return false;
+    step.accumulate(gradient, total);
+    this.#drop(gradient);
+    return true;
   }
 
   /** Adds a step's gradients to those of its inputs, and lets go of what the step alone needed. */

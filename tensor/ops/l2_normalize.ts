@@ -1,5 +1,5 @@
-/** L2 normalisation of rows on the tape, forward and gradient, and of columns in place for prototypes. */
-import { normalizeColumns, normalizeRows, normalizeRowsGradient } from "../../kernels/normalize.ts";
+/** L2 normalisation of rows on the tape, forward and gradient. */
+import { normalizeRows, normalizeRowsGradient } from "../../kernels/normalize.ts";
 import type { Tape } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
 
@@ -19,10 +19,4 @@ export function l2Normalize(tape: Tape, x: Tensor): Tensor {
       return [result];
     },
   });
-}
-
-/** Normalises the columns of `x [D, K]` in place, outside any tape: K prototypes at the start of a step. */
-export function normalizeColumnsInPlace(x: Tensor): void {
-  const [rows, columns] = x.shape;
-  x.device.run(normalizeColumns(rows, columns), [x.buffer]);
 }

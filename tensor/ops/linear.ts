@@ -1,36 +1,76 @@
-/** The linear layer on the tape: a convolution of 1×1 images, plus the bias. */
+/**
+ * The linear layer on the tape, with bias and activation: small ones by one kernel, large ones as a convolution of 1×1
+ * images followed by the rest.
+ */
+import {
+  type Activation,
+  dense,
+  denseInputGradient,
+  type DenseShape,
+  denseWeightGradient,
+} from "../../kernels/dense.ts";
 import { addBias as addBiasKernel } from "../../kernels/elementwise.ts";
 import { columnSums } from "../../kernels/reduce.ts";
-import type { Tape } from "../tape.ts";
+import type { InputGradients, Tape } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
+import { relu, sigmoid } from "./activation.ts";
 import { convolve } from "./conv2d.ts";
 
-/** `x · weight + bias`: `[N, in]`, `[in, out]`, `[out]` → `[N, out]`. */
-export function linear(tape: Tape, x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
-  const [rows, inWidth] = x.shape;
-  const [weightRows, width] = weight.shape;
-  if (inWidth !== weightRows) {
+export type { Activation } from "../../kernels/dense.ts";
+
+/** Products with at most this number of multiply-adds are small: launching kernels would cost more than computing. */
+const SMALL_PRODUCT = 2 ** 22;
+
+/** `f(x · weight + bias)`: `[N, in]`, `[in, out]`, `[out]` → `[N, out]`. */
+export function linear(
+  tape: Tape,
+  x: Tensor,
+  weight: Tensor,
+  bias?: Tensor,
+  options: { activation?: Activation } = {},
+): Tensor {
+  const { activation = "none" } = options;
+  const [rows, inputs] = x.shape;
+  const [weightRows, outputs] = weight.shape;
+  if (inputs !== weightRows) {
     throw new RangeError(
-      `Cannot apply a linear layer: the weights must take ${inWidth} columns, they take ${weightRows}`,
+      `Cannot apply a linear layer: the weights must take ${inputs} columns, they take ${weightRows}`,
     );
   }
-  const shape = {
-    batch: rows,
-    height: 1,
-    width: 1,
-    inChannels: inWidth,
-    outChannels: width,
-    kernelHeight: 1,
-    kernelWidth: 1,
-    stride: 1,
-    padding: 0,
-    groups: 1,
-  };
-  const product = convolve(tape, { x, weight, shape, outputShape: [rows, width] });
-  if (bias === undefined) return product;
-  const output = addBias(tape, product, bias);
-  tape.release(product);
+  const shape = { rows, inputs, outputs, bias: bias !== undefined, activation };
+  if (rows * inputs * outputs <= SMALL_PRODUCT) return small(tape, { x, weight, bias }, shape);
+  const one = { height: 1, width: 1, kernelHeight: 1, kernelWidth: 1, stride: 1, padding: 0, groups: 1 };
+  const product = { ...one, batch: rows, inChannels: inputs, outChannels: outputs };
+  const sum = convolve(tape, { x, weight, shape: product, outputShape: [rows, outputs] });
+  const biased = bias ? addBias(tape, sum, bias) : sum;
+  if (biased !== sum) tape.release(sum);
+  if (activation === "none") return biased;
+  const output = activation === "relu" ? relu(tape, biased) : sigmoid(tape, biased);
+  tape.release(biased);
   return output;
+}
+
+function small(
+  tape: Tape,
+  { x, weight, bias }: { x: Tensor; weight: Tensor; bias?: Tensor },
+  shape: DenseShape,
+): Tensor {
+  const biases = bias ? [bias] : [];
+  const output = tape.allocate([shape.rows, shape.outputs]);
+  tape.run(dense(shape), [x, weight, ...biases, output]);
+  return tape.record({
+    inputs: [x, weight, ...biases],
+    output,
+    backward(gradient): InputGradients {
+      const kept = shape.activation === "none" ? [] : [output];
+      const parameters = [weight, ...biases].map(({ shape }) => tape.allocate(shape));
+      tape.run(denseWeightGradient(shape), [gradient, ...kept, x, ...parameters]);
+      if (!tape.needsGradient(x)) return [undefined, ...parameters];
+      const result = tape.allocate(x.shape);
+      tape.run(denseInputGradient(shape), [gradient, ...kept, weight, ...biases, result]);
+      return [result, ...parameters];
+    },
+  });
 }
 
 /** `x + bias` on every row. */

@@ -1,6 +1,7 @@
 /** Global average pooling and the channel scale of squeeze-and-excitation on the tape, forward and gradient. */
 import {
   globalAveragePool as poolKernel,
+  globalAveragePoolAccumulate,
   globalAveragePoolGradient,
   type ImageShape,
   scaleChannels as scaleKernel,
@@ -28,6 +29,7 @@ export function globalAveragePool(tape: Tape, x: Tensor): Tensor {
       tape.run(globalAveragePoolGradient(shape), [gradient, result]);
       return [result];
     },
+    accumulate: (gradient, total) => tape.run(globalAveragePoolAccumulate(shape), [gradient, total]),
   });
 }
 

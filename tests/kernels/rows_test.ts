@@ -1,5 +1,6 @@
 import {
   globalAveragePool,
+  globalAveragePoolAccumulate,
   globalAveragePoolGradient,
   scaleChannels,
   scaleChannelsFactorGradient,
@@ -27,6 +28,8 @@ eachDevice("pooling and channel scale match their references at odd sizes", asyn
     const [, spread] = await runKernel(device, globalAveragePoolGradient(shape), [s, count]);
     const even = scaleChannelsReference(ones, s, shape).map((v) => v / shape.pixels);
     assertClose(spread, even, { bound: 1e-6, what: "average pool gradient" });
+    const [, added] = await runKernel(device, globalAveragePoolAccumulate(shape), [s, x]);
+    assertClose(added, even.map((v, i) => v + x[i]), { bound: 1e-6, what: "average pool accumulate" });
     const [, , scaled] = await runKernel(device, scaleChannels(shape), [x, s, count]);
     assertClose(scaled, scaleChannelsReference(x, s, shape), { bound: 1e-6, what: "scale channels" });
     const [, , factor] = await runKernel(device, scaleChannelsFactorGradient(shape), [g, x, factors]);
