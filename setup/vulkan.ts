@@ -95,13 +95,27 @@ function remedy(): string {
  * backend wgpu also offers OpenGL adapters, which lack half the limits and which Dawn does not see.
  */
 async function baseEnvironment(): Promise<Environment> {
-  if (Deno.build.os !== "linux") return {};
-  const env: Environment = { DENO_WEBGPU_BACKEND: Deno.env.get("DENO_WEBGPU_BACKEND") ?? "vulkan" };
+  const env = chosenByUser();
+  if (Deno.build.os !== "linux") return env;
+  env.DENO_WEBGPU_BACKEND ??= "vulkan";
   if (!Deno.env.get("XDG_RUNTIME_DIR")) {
     env.XDG_RUNTIME_DIR = `${cacheFolder()}/run`;
     await Deno.mkdir(env.XDG_RUNTIME_DIR, { recursive: true, mode: 0o700 });
   }
   return env;
+}
+
+/** Variables by which people choose drivers and devices; actors' processes inherit nothing that is not handed on. */
+const CHOICES = [
+  ...["DENO_WEBGPU_BACKEND", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR", "VK_DRIVER_FILES", "VK_ICD_FILENAMES"],
+  ...["VK_LOADER_DRIVERS_SELECT", "MESA_VK_DEVICE_SELECT", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"],
+];
+
+function chosenByUser(): Environment {
+  return Object.fromEntries(CHOICES.flatMap((name) => {
+    const value = Deno.env.get(name);
+    return value === undefined ? [] : [[name, value]];
+  }));
 }
 
 /** The cached driver's environment, fetched first if need be, proved by a probe in either case. */
