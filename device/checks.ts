@@ -2,10 +2,31 @@
  * What is checked and converted before anything reaches the GPU; plain functions that know no GPU object.
  */
 import type { Kernel } from "../kernels/kernel.ts";
-import type { DeviceBuffer, HostArray } from "./device.ts";
+import type { AdapterDescription, DeviceBuffer, HostArray } from "./device.ts";
+import { DeviceError } from "./errors.ts";
 
 /** WebGPU's bound on workgroups per dimension. */
 const WORKGROUPS_MAX = 65_535;
+
+/** The kernel, or what it names for devices without its features. */
+export function variantFor(kernel: Kernel, adapter: AdapterDescription): Kernel {
+  const missing = (kernel.requires ?? []).filter((feature) => !adapter.features.includes(feature));
+  if (missing.length === 0) return kernel;
+  if (kernel.otherwise) return variantFor(kernel.otherwise, adapter);
+  throw new DeviceError(
+    `Cannot run "${kernel.label}" on "${adapter.name}": it lacks the feature ${
+      missing.join(", ")
+    }; use another provider`,
+  );
+}
+
+/** The kernel's text with the directives that its features need; on the first line, so that line numbers stay. */
+export function enabling({ wgsl, requires = [] }: Kernel, { provider }: AdapterDescription): string {
+  const names = { "f16": "f16", "subgroups": "subgroups", "subgroup-matrix": "chromium_experimental_subgroup_matrix" };
+  // wgpu has subgroups without the directive, and refuses it (gfx-rs/wgpu#5555).
+  const wanted = requires.filter((feature) => !(provider === "deno" && feature === "subgroups"));
+  return wanted.map((feature) => `enable ${names[feature]}; `).join("") + wgsl;
+}
 
 /** Throws when a dimension of the kernel's grid is outside WebGPU's bounds. */
 export function checkGrid({ label, workgroups }: Kernel): void {

@@ -113,7 +113,9 @@ function describe(provider: Provider, adapter: GPUAdapter): AdapterDescription {
     vendor: info.vendor,
     architecture: info.architecture,
     kind: software ? "cpu" : "gpu",
-    features: names.filter((feature) => present.has(FEATURE_NAMES[feature])),
+    features: names.filter((feature) =>
+      feature === "subgroups" ? hasSubgroups(provider, adapter) : present.has(FEATURE_NAMES[feature])
+    ),
     limits: {
       bufferBytesMax: limits.maxBufferSize,
       bindingBytesMax: limits.maxStorageBufferBindingSize,
@@ -122,6 +124,16 @@ function describe(provider: Provider, adapter: GPUAdapter): AdapterDescription {
       workgroupInvocationsMax: limits.maxComputeInvocationsPerWorkgroup,
     },
   };
+}
+
+/**
+ * Whether 8 lanes fit a subgroup. Deno grants subgroups on Vulkan and Metal but does not list them; an adapter without
+ * them reports the standard's widest range, 4 to 128.
+ */
+function hasSubgroups(provider: Provider, { features, info }: GPUAdapter): boolean {
+  const sizeMin = "subgroupMinSize" in info && typeof info.subgroupMinSize === "number" ? info.subgroupMinSize : 0;
+  const present = new Set<string>(features);
+  return sizeMin >= 8 && (provider === "deno" || present.has("subgroups"));
 }
 
 function firstLine(cause: unknown): string {

@@ -8,7 +8,7 @@ import type { Access, Kernel } from "../kernels/kernel.ts";
 import { BindingCache } from "./binding_cache.ts";
 import { BufferPool, type Slot } from "./buffer_pool.ts";
 import type { AdapterDescription, Device, DeviceBuffer, HostArray, MemoryUse } from "./device.ts";
-import { checkBindings, checkGrid, errorOf, messageOf, paddedToWords } from "./checks.ts";
+import { checkBindings, checkGrid, enabling, errorOf, messageOf, paddedToWords, variantFor } from "./checks.ts";
 import { DeviceError, DeviceLostError, KernelError } from "./errors.ts";
 
 /** Commands encoded before they are submitted unasked: enough to make a submit cheap, few enough to start the GPU early. */
@@ -20,6 +20,7 @@ interface Pipeline {
   readonly gpu: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
   readonly signature: string;
+  readonly workgroups: Kernel["workgroups"];
 }
 
 interface Batch {
@@ -150,7 +151,7 @@ export class WebGpuDevice implements Device {
     batch.pass ??= batch.encoder.beginComputePass();
     batch.pass.setPipeline(pipeline.gpu);
     batch.pass.setBindGroup(0, bindGroup);
-    batch.pass.dispatchWorkgroups(...kernel.workgroups);
+    batch.pass.dispatchWorkgroups(...pipeline.workgroups);
     this.#count();
   }
 
@@ -222,34 +223,28 @@ export class WebGpuDevice implements Device {
     this.#gpu.destroy();
   }
 
-  #pipeline(kernel: Kernel): Pipeline {
-    const known = this.#pipelineOf.get(kernel);
+  #pipeline(wanted: Kernel): Pipeline {
+    const known = this.#pipelineOf.get(wanted);
     if (known) return known;
+    const kernel = variantFor(wanted, this.adapter);
     checkGrid(kernel);
     const signature = kernel.bindings.join();
     const key = `${signature}\n${kernel.wgsl}`;
     const pipeline = this.#pipelines.get(key) ?? this.#compile(kernel, signature);
     this.#pipelines.set(key, pipeline);
-    this.#pipelineOf.set(kernel, pipeline);
+    this.#pipelineOf.set(wanted, pipeline);
     return pipeline;
   }
 
   #compile(kernel: Kernel, signature: string): Pipeline {
-    const { label, wgsl, bindings, requires = [] } = kernel;
-    const missing = requires.filter((feature) => !this.adapter.features.includes(feature));
-    if (missing.length > 0) {
-      throw new DeviceError(
-        `Cannot run "${label}" on "${this.adapter.name}": it lacks the feature ${missing.join(", ")}; ` +
-          "use another provider or the kernel's plain variant",
-      );
-    }
+    const { label, wgsl, bindings, workgroups } = kernel;
     const { bindingsMax } = this.adapter.limits;
     if (bindings.length > bindingsMax) {
       throw new RangeError(`Cannot run "${label}": it binds ${bindings.length} buffers, the adapter ${bindingsMax}`);
     }
     this.#gpu.pushErrorScope("validation");
     const layout = this.#layout(signature, bindings);
-    const module = this.#gpu.createShaderModule({ label, code: wgsl });
+    const module = this.#gpu.createShaderModule({ label, code: enabling(kernel, this.adapter) });
     const gpu = this.#gpu.createComputePipeline({
       label,
       layout: this.#gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),
@@ -261,7 +256,7 @@ export class WebGpuDevice implements Device {
       const lines = errors.map(({ lineNum, linePos, message }) => `line ${lineNum}:${linePos} ${message}`);
       return new KernelError(label, wgsl, lines.length > 0 ? lines.join("\n") : reason);
     });
-    return { gpu, layout, signature };
+    return { gpu, layout, signature, workgroups };
   }
 
   #layout(signature: string, bindings: readonly Access[]): GPUBindGroupLayout {

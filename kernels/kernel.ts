@@ -8,7 +8,10 @@
 /** How a kernel uses one of its storage buffers: `read` binds `read`, `write` binds `read_write`. */
 export type Access = "read" | "write";
 
-/** A WGSL feature that a kernel cannot do without. */
+/**
+ * A WGSL feature that a kernel cannot do without; the device writes the `enable` directive. `subgroups` promises that 8
+ * lanes fit a subgroup.
+ */
 export type KernelFeature = "f16" | "subgroups" | "subgroup-matrix";
 
 /** One compute kernel, ready to be dispatched on any device that has its features. */
@@ -23,4 +26,6 @@ export interface Kernel {
   readonly workgroups: readonly [number, number, number];
   /** Features the device must have; none when absent. */
   readonly requires?: readonly KernelFeature[];
+  /** What runs instead, over the same buffers, on a device that lacks them; no such device when absent. */
+  readonly otherwise?: Kernel;
 }

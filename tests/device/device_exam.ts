@@ -142,6 +142,41 @@ export const QUESTIONS: readonly Question[] = [
     },
   },
   {
+    name: "a kernel whose features are missing runs as the variant it names, or is refused",
+    ask: async (device) => {
+      const missing = (["subgroup-matrix", "subgroups"] as const).find((name) =>
+        !device.adapter.features.includes(name)
+      );
+      const [source, target] = [device.upload(filled(1)), device.upload(filled(2))];
+      const wanted: Kernel = { ...scaleAdd(3), label: "wanted", requires: missing ? [missing] : [] };
+      if (missing) {
+        assertThrows(() => device.run(wanted, [source, target]), DeviceError, `lacks the feature ${missing}`);
+      }
+      device.run({ ...wanted, otherwise: scaleAdd(3) }, [source, target]);
+      assertEquals(await floats(device, target), filled(7));
+      for (const buffer of [source, target]) device.free(buffer);
+    },
+  },
+  {
+    name: "lanes of a workgroup of 8 can hand each other values where the device has subgroups",
+    ask: async (device) => {
+      const target = device.upload(new Float32Array(8));
+      const body = (value: string) =>
+        `@group(0) @binding(0) var<storage, read_write> destination: array<f32>;
+@compute @workgroup_size(8) fn main(@builtin(local_invocation_index) lane: u32) { destination[lane] = ${value}; }`;
+      const broadcast: Kernel = {
+        label: "broadcast",
+        wgsl: body("subgroupBroadcast(f32(lane), 5u)"),
+        bindings: ["write"],
+        workgroups: [1, 1, 1],
+        requires: ["subgroups"],
+      };
+      device.run({ ...broadcast, otherwise: { ...broadcast, wgsl: body("5.0"), requires: [] } }, [target]);
+      assertEquals(await floats(device, target), new Float32Array(8).fill(5));
+      device.free(target);
+    },
+  },
+  {
     name: "a kernel that does not compile fails the next read with its label and its text",
     fresh: true,
     ask: async (device) => {
