@@ -230,8 +230,10 @@ export class WebGpuDevice implements Device {
     checkGrid(kernel);
     const signature = kernel.bindings.join();
     const key = `${signature}\n${kernel.wgsl}`;
-    const pipeline = this.#pipelines.get(key) ?? this.#compile(kernel, signature);
-    this.#pipelines.set(key, pipeline);
+    const compiled = this.#pipelines.get(key) ?? this.#compile(kernel, signature);
+    this.#pipelines.set(key, compiled);
+    // Kernels of one text share the pipeline, and each keeps its own grid.
+    const pipeline = { ...compiled, workgroups: kernel.workgroups };
     this.#pipelineOf.set(wanted, pipeline);
     return pipeline;
   }

@@ -86,6 +86,25 @@ export const QUESTIONS: readonly Question[] = [
     },
   },
   {
+    name: "kernels of one text keep their own grids",
+    ask: async (device) => {
+      const wgsl = `@group(0) @binding(0) var<storage, read_write> data: array<f32>;
+        @compute @workgroup_size(1) fn main(@builtin(global_invocation_id) id: vec3u) { data[id.x] = 1; }`;
+      const over = (count: number) => ({
+        label: `ones ${count}`,
+        wgsl,
+        bindings: ["write" as const],
+        workgroups: [count, 1, 1] as const,
+      });
+      const few = device.upload(new Float32Array(5)), many = device.upload(new Float32Array(5));
+      device.run(over(2), [few]);
+      device.run(over(5), [many]);
+      assertEquals((await floats(device, few)).slice(0, 5), Float32Array.of(1, 1, 0, 0, 0));
+      assertEquals((await floats(device, many)).slice(0, 5), Float32Array.of(1, 1, 1, 1, 1));
+      for (const buffer of [few, many]) device.free(buffer);
+    },
+  },
+  {
     name: "copy() honours offsets and refuses ranges outside",
     ask: async (device) => {
       const source = device.upload(Uint32Array.of(1, 2, 3, 4));
