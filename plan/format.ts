@@ -62,7 +62,7 @@ function memoryLines({ memory, replicasPerTrainer }: Plan): string[] {
   return [
     `Device memory of a trainer (f32, ${
       one ? "1 replica" : `${replicasPerTrainer} replicas`
-    }), at most; buffers are rounded up by a fifth at most`,
+    }), at most, plus up to a fifth for rounding`,
     ...table([
       ["", "every output kept", "blocks computed again"],
       ["weights", formatBytes(memory.weightsBytes), formatBytes(memory.weightsBytes)],
