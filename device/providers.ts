@@ -55,11 +55,23 @@ export async function findAdapters(provider: Provider): Promise<FoundAdapter[]> 
 
 /** Opens the raw device with the adapter's own limits and every feature that kernels may require. */
 export async function openAdapter({ adapter, description }: FoundAdapter): Promise<GPUDevice> {
+  if (description.provider === "dawn" && description.kind === "cpu") pollSlowly();
   // Deno returns the device itself where the standard has a promise (denoland/deno#32180).
   return await Promise.resolve(adapter.requestDevice({
     requiredFeatures: description.features.map((feature) => FEATURE_NAMES[feature] as GPUFeatureName),
     requiredLimits: Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]])),
   }));
+}
+
+/**
+ * Dawn's addon asks the driver whether work is done on every `setImmediate`, without a pause. On a software adapter that
+ * loop holds the lock which the thread doing the work needs: work takes ten times as long and sometimes minutes
+ * (measured on lavapipe 25.0). Asking once a millisecond ends it; the addon looks the global up anew each time.
+ */
+function pollSlowly(): void {
+  const setImmediate = (action: (...values: unknown[]) => void, ...values: unknown[]) =>
+    setTimeout(action, 1, ...values);
+  Object.assign(globalThis, { setImmediate });
 }
 
 function denoGpu(): GPU {
