@@ -5,6 +5,7 @@
  * whose path holds one of them, and leave out the gates and the examples.
  */
 import { pooledMap } from "@std/async/pool";
+import { probeAdapters } from "../setup/adapters.ts";
 import { runCommand } from "../setup/command.ts";
 import { ensureVulkan } from "../setup/vulkan.ts";
 import { readJunit } from "./junit.ts";
@@ -57,17 +58,14 @@ function runGate(name: string, args: readonly string[]): Promise<Outcome> {
 }
 
 /** Runs tests in one process of the test runner and counts by its report. */
-function runTests(
-  name: string,
-  options: { args: readonly string[]; env: Record<string, string>; reports: string },
-): Promise<Outcome> {
+function runTests(name: string, { args, env, reports }: TestProcess): Promise<Outcome> {
   return timed(name, async () => {
-    const junit = `${options.reports}/${name.replaceAll(/[^\w.-]/g, "_")}.xml`;
+    const junit = `${reports}/${name.replaceAll(/[^\w.-]/g, "_")}.xml`;
     const result = await runCommand(Deno.execPath(), {
-      args: ["test", ...PERMISSIONS, `--junit-path=${junit}`, ...options.args],
+      args: ["test", ...PERMISSIONS, `--junit-path=${junit}`, ...args],
       cwd: ROOT,
       timeoutMs: FILE_TIMEOUT_MS,
-      env: { ...options.env, NO_COLOR: "1" },
+      env: { ...env, NO_COLOR: "1" },
     });
     const counts = readJunit(await Deno.readTextFile(junit).catch(() => ""));
     const broken = result.code !== 0 && counts.failed === 0;
@@ -80,6 +78,14 @@ function runTests(
       report: `${result.stdout}\n${result.stderr}\n${broken ? `the test process ${ending}` : ""}`.trim(),
     };
   });
+}
+
+/** One process of the test runner. */
+interface TestProcess {
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  /** Folder for the runner's reports. */
+  readonly reports: string;
 }
 
 async function listFiles(folder: string, isWanted: (path: string) => boolean): Promise<string[]> {
@@ -147,12 +153,15 @@ async function main(words: readonly string[]): Promise<number> {
     .filter((path) => words.length === 0 || words.some((word) => path.includes(word)));
   // Types have been checked; a chosen file is checked on its own.
   const check = words.length === 0 ? ["--no-check"] : [];
-  const runFile = async (file: string) => {
+  const { adapters, refusals } = await probeAdapters(env);
+  for (const { provider, reason } of refusals) console.log(`Not tested: provider "${provider}" ${reason}`);
+  if (adapters.length === 0) console.log("Not tested: no provider shows an adapter; see deno task doctor");
+  const run = async (file: string) => {
     const outcome = await runTests(file, { args: [...check, file], env, reports });
     print(outcome);
     return outcome;
   };
-  outcomes.push(...await Array.fromAsync(pooledMap(JOBS, files, runFile)));
+  outcomes.push(...await Array.fromAsync(pooledMap(JOBS, files, run)));
   const examples = words.length === 0 ? await listExamples() : [];
   if (examples.length > 0) {
     const outcome = await runTests("examples in the documentation", { args: ["--doc", ...examples], env, reports });
