@@ -1,31 +1,41 @@
 /** The command `quickstart`: images, a cluster, a small RegNetY, and the table that shows what it learnt. */
+import { runFolder } from "../actors/run_identity.ts";
+import { checkEvaluation } from "../api/evaluate_run.ts";
+import { gpuEnvironment } from "../api/gpu_process.ts";
+import { checkRun } from "../api/preflight.ts";
+import { duration } from "../api/progress.ts";
 import type { CommandLine } from "./arguments.ts";
-import { runWithGpu } from "./gpu_process.ts";
-import { exitCodeOf, printOutcome, quickstartImages, runToTheEnd } from "./pretrain.ts";
-import { duration } from "./progress.ts";
-import { startOf } from "./run_folder.ts";
-import { ensureVulkan } from "../setup/vulkan.ts";
+import { printEvaluation } from "./evaluate.ts";
+import { exitCodeOf, printOutcome, runCommandLine, startOf } from "./pretrain.ts";
 
 /** Runs the quickstart; resolves to the exit code. */
 export async function quickstartCommand(line: CommandLine, argv: readonly string[]): Promise<number> {
   const startedAt = performance.now();
-  const gpuEnvironment = await ensureVulkan({ log: (text) => console.log(text) });
-  const start = await startOf(line, { preset: "quickstart", now: new Date(), defaultFolder: quickstartImages });
-  const outcome = await runToTheEnd({ start, gpuEnvironment, arguments: argv });
+  const start = await startOf(line, "quickstart");
+  await checkRun(start);
+  const environment = await gpuEnvironment((text) => console.log(text));
+  const outcome = await runCommandLine({ line, start, argv, environment });
   if (outcome.outcome !== "finished") {
     printOutcome(outcome);
     return exitCodeOf(outcome);
   }
-  console.log("\nevaluating: features of every image, without labels in pretraining");
-  const code = await runWithGpu(["evaluate", outcome.run], gpuEnvironment);
+  const unlabelled = await whyUnlabelled(outcome.run);
+  if (unlabelled === undefined) await printEvaluation(outcome.run, {});
+  else console.log(`\nno table: the network is trained, but there are no labels to judge it by\n${unlabelled}`);
   printOutcome(outcome);
-  if (code !== 0) {
-    console.log("the weights are there, but could not be evaluated; the message above says why");
-    return code;
-  }
   console.log(`took ${duration((performance.now() - startedAt) / 1000)}`);
-  console.log(`evaluate again: deno task evaluate ${outcome.run}`);
-  console.log(`train longer: deno task pretrain --preset quickstart --steps 2000`);
+  if (unlabelled === undefined) console.log(`evaluate again: deno task evaluate ${outcome.run}`);
+  else console.log(`evaluate on labelled images: deno task evaluate ${outcome.run} --data DIR`);
+  console.log(`train longer: deno task pretrain --preset quickstart --steps 2000${dataOption(line, start.config)}`);
   console.log(`your own images: deno task quickstart --data DIR`);
   return 0;
+}
+
+/** Why a run cannot be evaluated on its own images; nothing when it can. */
+async function whyUnlabelled(run: string): Promise<string | undefined> {
+  return await checkEvaluation(run).then(() => undefined, (error: Error) => error.message);
+}
+
+function dataOption(line: CommandLine, config: Parameters<typeof runFolder>[0]): string {
+  return line.overrides.some(([key]) => key === "data" || key === "data.folder") ? ` --data ${config.data.folder}` : "";
 }

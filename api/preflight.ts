@@ -1,0 +1,162 @@
+/**
+ * What can be refused before a process is started or a GPU is opened: images, checkpoint, port, adapter. Every refusal is
+ * one line. It changes nothing.
+ */
+import { mathsDigest, runFolder } from "../actors/run_identity.ts";
+import { DirectoryStore } from "../checkpoint/store.ts";
+import { ConfigError, headDims, modelSpec, type TrainConfig } from "../config.ts";
+import { decodeImage } from "../data/decode.ts";
+import { type FolderSource, openFolder } from "../data/folder_source.ts";
+import { createSampler } from "../data/sampler.ts";
+import { UnreadableImageError } from "../data/source.ts";
+import type { AdapterDescription } from "../device/device.ts";
+import { regnetBlocks } from "../nn/regnet_spec.ts";
+import type { RunStart } from "./run_folder.ts";
+
+/** Images tried before a folder counts as unreadable, spread over all of it. */
+const triesMax = 64;
+
+/**
+ * Opens the folder of images and finds one that can be decoded.
+ *
+ * @throws {Error} when the folder is missing or empty, or none of up to 64 images in it can be decoded.
+ */
+export async function checkImages(folder: string): Promise<FolderSource> {
+  const source = await openFolder(folder);
+  const tries = Math.min(source.size, triesMax);
+  let fault = "";
+  for (let index = 0; index < tries; index++) {
+    const id = Math.floor((index * source.size) / tries);
+    try {
+      await decodeImage(await source.read(id), { sideMax: 64, name: source.name(id) });
+      return source;
+    } catch (error) {
+      if (!(error instanceof UnreadableImageError)) throw error;
+      fault ||= `${error.image}: ${oneLine(error.reason)}`;
+    }
+  }
+  throw new Error(
+    `Cannot use the image folder "${folder}": at least one image must be readable, found none in ${tries} tried (${fault})`,
+  );
+}
+
+/**
+ * The whole length of a run on `images` images, in steps.
+ *
+ * @throws {RangeError} when one step needs more images than there are.
+ */
+export function stepsOf(config: TrainConfig, images: number): number {
+  const { stepsPerEpoch } = createSampler({
+    seed: config.seed,
+    size: images,
+    replicas: config.replicas,
+    samplesPerReplica: config.batchPerReplica,
+  });
+  return config.steps ?? Math.floor((config.epochs ?? 1) * stepsPerEpoch);
+}
+
+/**
+ * Reads and verifies the newest checkpoint of a run that is to go on: the step before which it was written.
+ *
+ * @throws {CheckpointError} when there is none, or none is intact.
+ * @throws {ConfigError} when it was written with other options.
+ */
+export async function checkCheckpoint(config: TrainConfig): Promise<number> {
+  const { manifest } = await new DirectoryStore(runFolder(config)).load("latest");
+  if (manifest.configDigest !== mathsDigest(config)) {
+    throw new ConfigError(
+      "resume",
+      `cannot resume ${
+        runFolder(config)
+      }: its checkpoint before step ${manifest.step} belongs to another run (${manifest.runId}), whose options differ from those in run.json`,
+    );
+  }
+  return manifest.step;
+}
+
+/**
+ * Everything about a run that needs no GPU.
+ *
+ * @returns the run's length, and the step from which a resumed run goes on
+ * @throws {Error} with one line saying what is wrong.
+ */
+export async function checkRun({ config, resumed }: RunStart): Promise<{ steps: number; step: number }> {
+  const source = await checkImages(config.data.folder);
+  const steps = stepsOf(config, source.size);
+  const step = resumed ? await checkCheckpoint(config) : 0;
+  if (step < steps) checkPort(config);
+  return { steps, step };
+}
+
+/** @throws {ConfigError} when the controller's port is in use. */
+export function checkPort({ cluster: { listen, port } }: TrainConfig): void {
+  if (port === 0) return;
+  try {
+    Deno.listen({ hostname: listen, port }).close();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.AddrInUse)) throw error;
+    throw new ConfigError(
+      "cluster.port",
+      `cannot listen on ${listen}:${port}: the port is in use; stop what uses it, or pass another --port (0 takes a free one)`,
+    );
+  }
+}
+
+interface LargeTensor {
+  readonly name: string;
+  readonly bytes: number;
+  readonly remedy: string;
+}
+
+/** The largest tensor that a step of one replica needs, by the shapes alone. */
+export function largestTensor(config: TrainConfig): LargeTensor {
+  const spec = modelSpec(config), dims = headDims(config);
+  const { batchPerReplica, prototypes } = config;
+  const crops = config.crops.reduce((sum, { count }) => sum + count, 0);
+  const smaller = "choose a smaller model", batch = "lower batchPerReplica";
+  const halved = (side: number, times: number): number => times === 0 ? side : halved(Math.ceil(side / 2), times - 1);
+  const found: LargeTensor[] = [
+    {
+      name: "prototypes.weight",
+      bytes: 4 * dims[dims.length - 1] * prototypes.count,
+      remedy: "lower prototypes.count",
+    },
+    { name: "the scores", bytes: 4 * batchPerReplica * crops * prototypes.count, remedy: "lower prototypes.count" },
+    ...dims.slice(1).map((width, i) => ({
+      name: `a layer of the head (${dims[i]}×${width})`,
+      bytes: 4 * dims[i] * width,
+      remedy: "lower head.dims",
+    })),
+    ...regnetBlocks(spec).flatMap(({ stage, inWidth, width, stride }) => [
+      { name: `a convolution of stage ${stage + 1}`, bytes: 4 * Math.max(inWidth, width) * width, remedy: smaller },
+      ...config.crops.map(({ size, count }) => ({
+        name: `the activations of stage ${stage + 1} at ${size} pixels`,
+        bytes: 4 * batchPerReplica * count * width * halved(size, stage + (stride === 2 ? 1 : 2)) ** 2,
+        remedy: batch,
+      })),
+    ]),
+  ];
+  return found.reduce((most, tensor) => tensor.bytes > most.bytes ? tensor : most);
+}
+
+/** @throws {ConfigError} when a tensor of the run is larger than every adapter's largest buffer. */
+export function checkAdapters(config: TrainConfig, adapters: readonly AdapterDescription[]): void {
+  const { gpu } = config.cluster;
+  const usable = adapters.filter(({ provider }) => gpu === "auto" || provider === gpu);
+  if (usable.length === 0) return;
+  const room = ({ limits }: AdapterDescription) => Math.min(limits.bindingBytesMax, limits.bufferBytesMax);
+  const best = usable.reduce((most, adapter) => room(adapter) > room(most) ? adapter : most);
+  const { name, bytes, remedy } = largestTensor(config);
+  if (bytes <= room(best)) return;
+  const mebibytes = (value: number) => `${Math.ceil(value / 2 ** 20)} MiB`;
+  throw new ConfigError(
+    "cluster.adapters",
+    `the adapter "${best.name}" is too small: ${name} needs a buffer of ${mebibytes(bytes)}, it allows ${
+      mebibytes(room(best))
+    }; ${remedy}, or use another adapter`,
+  );
+}
+
+function oneLine(text: string): string {
+  return text.replaceAll(/\s+/g, " ").trim().slice(0, 160);
+}

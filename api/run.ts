@@ -1,0 +1,111 @@
+/**
+ * One run from a settled configuration to its last checkpoint: the cluster with the run's files beside it. The command
+ * line and {@linkcode pretrain} both end here. It prints nothing.
+ */
+import { runCluster, type RunOutcome } from "../actors/cluster.ts";
+import type { RunEvent } from "../actors/events.ts";
+import { RunFiles } from "../actors/run_files.ts";
+import { runFolder } from "../actors/run_identity.ts";
+import type { TrainConfig } from "../config.ts";
+import { probeAdapters } from "../setup/adapters.ts";
+import { renderEmoji } from "../setup/emoji.ts";
+import { checkAdapters } from "./preflight.ts";
+import type { RunStart } from "./run_folder.ts";
+
+/** The version that `run.json` names. */
+export const version = "0.1.0";
+
+/** What a run needs besides its configuration. */
+export interface RunSettings {
+  readonly start: RunStart;
+  /** Machines in all, this one included. @default 1 */
+  readonly hosts?: number;
+  /** Secret that other hosts show. @default a new random one */
+  readonly token?: string;
+  readonly singleProcess?: boolean;
+  readonly gpuEnvironment: Readonly<Record<string, string>>;
+  /** What `run.json` says the run was started with. */
+  readonly arguments: readonly string[];
+  readonly signal?: AbortSignal;
+  readonly onEvent: (event: RunEvent) => void;
+  readonly onListening?: (join: { url: string; token: string }) => void;
+}
+
+/**
+ * Runs the cluster and writes the run's files.
+ *
+ * @throws {ConfigError} when no adapter can hold the network.
+ * @throws {WireError} when the controller's port is in use.
+ */
+export async function runToTheEnd(settings: RunSettings): Promise<RunOutcome> {
+  const { start: { config, resumed }, onEvent } = settings;
+  const { adapters } = await probeAdapters(settings.gpuEnvironment);
+  checkAdapters(config, adapters);
+  const files = new RunFiles(runFolder(config), describeRun(config, settings.arguments));
+  try {
+    return await runCluster({
+      config,
+      adapters: adapters.map(({ provider, name, kind }) => `${name} (${kind}) through ${provider}`),
+      hosts: settings.hosts,
+      token: settings.token,
+      singleProcess: settings.singleProcess,
+      gpuEnvironment: settings.gpuEnvironment,
+      resume: resumed ? {} : undefined,
+      signal: settings.signal,
+      onListening: settings.onListening,
+      onEvent(event: RunEvent) {
+        files.record(event);
+        onEvent(event);
+      },
+    });
+  } finally {
+    files.close();
+  }
+}
+
+function describeRun(config: TrainConfig, argv: readonly string[]) {
+  return {
+    run: config.run.name,
+    createdAt: new Date().toISOString(),
+    config,
+    versions: { deno: Deno.version.deno, v8: Deno.version.v8, typescript: Deno.version.typescript, seer: version },
+    arguments: argv,
+    seed: config.seed,
+    adapters: {},
+  };
+}
+
+/** The quickstart's images, rendered once into the user's cache: their folder. */
+export async function quickstartImages(log: (line: string) => void): Promise<string> {
+  const folders = await renderEmoji({
+    progress(done, total) {
+      if (done % 500 === 0 || done === total) log(`rendering the quickstart's images: ${done} of ${total}`);
+    },
+  });
+  return folders.path;
+}
+
+/** Interruption by Ctrl-C: the first ends the run after its step, the second ends the process. */
+export interface Interruption {
+  readonly signal: AbortSignal;
+  /** Gives the signals back. */
+  [Symbol.dispose](): void;
+}
+
+/** Listens for SIGINT and SIGTERM. */
+export function interruption(log: (line: string) => void): Interruption {
+  const controller = new AbortController();
+  const onSignal = () => {
+    if (controller.signal.aborted) Deno.exit(130);
+    log("stopping after this step; press Ctrl-C again to stop without a checkpoint");
+    controller.abort();
+  };
+  const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
+  for (const signal of signals) Deno.addSignalListener(signal, onSignal);
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]() {
+      for (const signal of signals) Deno.removeSignalListener(signal, onSignal);
+    },
+  };
+}

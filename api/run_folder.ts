@@ -1,0 +1,123 @@
+/**
+ * The folder of a new run, the configuration of an old one, with every path made absolute. It reads `run.json` and checks
+ * names; it starts and writes nothing.
+ */
+import { resolve } from "node:path";
+import { mathsDigest } from "../actors/run_identity.ts";
+import { ConfigError, loadConfig, parseConfig, type TrainConfig } from "../config.ts";
+
+/** A run that can be started: folders absolute, name settled. */
+export interface RunStart {
+  readonly config: TrainConfig;
+  /** Whether it goes on with an earlier run. */
+  readonly resumed: boolean;
+}
+
+/** What {@linkcode newRun} needs to settle the folders of a run. */
+export interface NewRunOptions {
+  /** Whether the user chose `run.name`; else the time is added, so that every run has a folder of its own. */
+  readonly named: boolean;
+  /** What a run without a name is called. */
+  readonly fallbackName: string;
+  readonly now: Date;
+  /** Image folder where the configuration names none. */
+  readonly defaultFolder: () => Promise<string>;
+}
+
+/**
+ * Settles folder and name of a new run.
+ *
+ * @throws {ConfigError} when a run of the chosen name exists.
+ */
+export async function newRun(loaded: TrainConfig, options: NewRunOptions): Promise<RunStart> {
+  const parent = resolve(loaded.run.folder);
+  const name = loaded.run.name || options.fallbackName;
+  if (/[/\\]|^\.+$/.test(name)) {
+    throw new ConfigError(
+      "run.name",
+      `cannot start a run: run.name must be a plain name without slashes, found "${name}"`,
+    );
+  }
+  const stamp = options.now.toISOString().slice(0, 16).replace("T", "-").replace(":", "");
+  if (options.named && await exists(`${parent}/${name}`)) {
+    throw new ConfigError(
+      "run.name",
+      `run ${parent}/${name} exists; choose another --name, or go on with it: deno task pretrain --resume ${parent}/${name}`,
+    );
+  }
+  const free = options.named ? name : await freeName(parent, `${name}-${stamp}`);
+  const folder = resolve(loaded.data.folder || await options.defaultFolder());
+  const settled = { ...loaded, data: { ...loaded.data, folder }, run: { folder: parent, name: free } };
+  return { config: parseConfig(settled, { source: "the configuration" }), resumed: false };
+}
+
+async function freeName(parent: string, name: string): Promise<string> {
+  for (let count = 1;; count++) {
+    const candidate = count === 1 ? name : `${name}-${count}`;
+    if (!await exists(`${parent}/${candidate}`)) return candidate;
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await Deno.stat(path).then(() => true, () => false);
+}
+
+/**
+ * The configuration of a run that is to go on, with overrides (values, or text as on a command line, by dotted key) that
+ * leave the numbers as they are.
+ *
+ * @throws {ConfigError} when `folder` is no run, or an override would change the numbers.
+ */
+export async function resumedRun(folder: string, overrides: Readonly<Record<string, unknown>> = {}): Promise<RunStart> {
+  const path = resolve(folder);
+  const stored = await readRunConfig(path);
+  const keys = Object.keys(overrides).join(", ");
+  const changed = keys === "" ? stored : await loadConfig({ overrides: { ...flatten(stored), ...overrides } });
+  if (mathsDigest(changed) !== mathsDigest(stored)) {
+    throw new ConfigError(
+      keys,
+      `cannot resume ${path} with ${keys}: options that change the numbers must stay as they were; only cluster, checkpoint, data.folder and data.cacheBytes may differ`,
+    );
+  }
+  const at = path.lastIndexOf("/");
+  const run = { folder: path.slice(0, at) || "/", name: path.slice(at + 1) };
+  const data = { ...changed.data, folder: resolve(changed.data.folder) };
+  return { config: parseConfig({ ...changed, data, run }, { source: `${path}/run.json` }), resumed: true };
+}
+
+/**
+ * The configuration that a run was started with.
+ *
+ * @throws {ConfigError} when `folder` is no run, or its `run.json` is damaged.
+ */
+export async function readRunConfig(folder: string): Promise<TrainConfig> {
+  let text: string;
+  try {
+    text = await Deno.readTextFile(`${folder}/run.json`);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory)) throw error;
+    throw new ConfigError("run", `${folder} is no run: it holds no run.json; name the folder that a run printed`);
+  }
+  let description: unknown;
+  try {
+    description = JSON.parse(text);
+  } catch {
+    throw new ConfigError("run", `cannot read ${folder}/run.json: it must be JSON, found a damaged file`);
+  }
+  const config = typeof description === "object" && description !== null && "config" in description
+    ? description.config
+    : undefined;
+  return parseConfig(config, { source: `${folder}/run.json` });
+}
+
+/** A configuration's values by dotted key. */
+function flatten(config: TrainConfig): Record<string, unknown> {
+  const rows: Record<string, unknown> = {};
+  const visit = (value: unknown, path: string): void => {
+    if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+      for (const [key, item] of Object.entries(value)) visit(item, path === "" ? key : `${path}.${key}`);
+    } else if (value !== undefined) rows[path] = value;
+  };
+  visit(config, "");
+  return rows;
+}

@@ -1,0 +1,40 @@
+/**
+ * SEER on Deno: self-supervised pretraining of RegNetY networks with SwAV, on a cluster of actors that compute on WebGPU.
+ * An experiment is a short TypeScript file:
+ *
+ * ```ts no-run
+ * import { evaluateRun, formatReport, pretrain } from "./mod.ts";
+ *
+ * const { run } = await pretrain({ preset: "quickstart", data: { folder: "images" }, steps: 300 });
+ * console.log(formatReport(await evaluateRun(run)));
+ * ```
+ *
+ * @module
+ */
+export type { RunEvent, RunFailure, StepRecord } from "./actors/events.ts";
+export { readMetrics } from "./actors/run_files.ts";
+export { evaluateRun, type EvaluateRunOptions } from "./api/evaluate_run.ts";
+export { pretrain, type PretrainOptions, RunFailedError, type RunResult } from "./api/pretrain.ts";
+export { type Recipe, resolveRecipe } from "./api/recipe.ts";
+export { nearestNeighbours, type Neighbour, type NeighbourOptions } from "./api/search.ts";
+export { type EmbedOptions, openTrunk, type OpenTrunkOptions, type Trunk } from "./api/trunk.ts";
+export { CheckpointError } from "./checkpoint/error.ts";
+export {
+  ConfigError,
+  defineConfig,
+  globalBatch,
+  loadConfig,
+  type LoadOptions,
+  modelNames,
+  parseConfig,
+  presets,
+  totalSteps,
+  type TrainConfig,
+  type TrainConfigInput,
+} from "./config.ts";
+export { knnAccuracy, type KnnOptions, type Labelled } from "./evaluate/knn.ts";
+export { linearProbe, type ProbeOptions } from "./evaluate/linear_probe.ts";
+export { type Matrix, matrixFrom } from "./evaluate/matrix.ts";
+export { type EvaluationReport, type EvaluationRow, formatReport } from "./evaluate/report.ts";
+export { retrieval, type RetrievalOptions, type RetrievalResult } from "./evaluate/retrieval.ts";
+export { formatPlan, type Plan, type PlanOptions, planRun } from "./plan.ts";
