@@ -71,7 +71,8 @@ export function trainerBehavior(): Behavior<TrainerState> {
 /** The trainer's role; `startWorker` opens the link to its GPU worker. */
 export function trainerRole(startWorker: (context: ActorContext) => Link | Promise<Link>): Role {
   return {
-    listens: false,
+    // On resume the checkpointer speaks first.
+    listens: true,
     async create(context) {
       context.adopt(await startWorker(context));
       return trainerBehavior();
