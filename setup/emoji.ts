@@ -5,7 +5,7 @@
  */
 import sharp from "sharp";
 import { z } from "zod";
-import { cacheDirectory } from "./cache_directory.ts";
+import { cacheFolder } from "./cache.ts";
 
 /** The two sets, in the order in which they are rendered. */
 export const EMOJI_SETS = ["twemoji", "noto"] as const;
@@ -170,7 +170,7 @@ async function exists(path: string): Promise<boolean> {
  */
 export async function renderEmoji(options: EmojiOptions = {}): Promise<EmojiFolders> {
   const { pixels = 64, imagesPerSetMax = Infinity, concurrency = 4, progress } = options;
-  const directory = options.directory ?? `${cacheDirectory()}/images`;
+  const directory = options.directory ?? `${cacheFolder()}/images`;
   const path = `${directory}/emoji-${pixels}px-v${RENDERING_VERSION}`;
   if (await exists(path)) return await describe(path, false);
 
