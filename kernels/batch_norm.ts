@@ -16,41 +16,42 @@ export interface BatchNormShape {
   readonly channels: number;
 }
 
-const nameOf = ({ rows, channels }: BatchNormShape) => `${rows}x${channels}`;
+/** The shape in a label. */
+export const batchNormName = ({ rows, channels }: BatchNormShape) => `${rows}x${channels}`;
 
-function partition({ rows, channels }: BatchNormShape) {
+function lanesOf(channels: number) {
   const { element, width } = vectorOf(channels);
-  const lanes = channels / width;
-  return { element, width, lanes, ...chunksOf(rows, lanes) };
+  return { element, lanes: channels / width };
+}
+
+/** How rows and channels are shared among invocations. */
+export function batchNormPartition({ rows, channels }: BatchNormShape) {
+  const { element, lanes } = lanesOf(channels);
+  return { element, lanes, ...chunksOf(rows, lanes) };
 }
 
 /** Floats of the buffer between the two passes of the moments. */
 export function batchNormMomentPartials(shape: BatchNormShape): number {
-  return 3 * partition(shape).chunks * shape.channels;
-}
-
-/** Floats of the buffer between the two passes of the gradient sums. */
-export function batchNormGradientPartials(shape: BatchNormShape): number {
-  return 2 * partition(shape).chunks * shape.channels;
+  return 3 * batchNormPartition(shape).chunks * shape.channels;
 }
 
 /** WGSL: `rows` of x. */
-const rowsWgsl = (lanes: number) => `let rows = arrayLength(&x) / ${lanes}u;`;
+export const batchNormRowsWgsl = (lanes: number) => `let rows = arrayLength(&x) / ${lanes}u;`;
 
 /**
  * First pass of the moments. Buffers: x, partials `[chunks, 3, channels]`: sum, centred sum of squares and rows of each chunk.
  * Squares are taken about the mean of the chunk's first 8 rows, then moved to the chunk's own mean.
  */
 export function batchNormMoments(shape: BatchNormShape): Kernel {
-  return once(`batch norm moments ${nameOf(shape)}`, () => {
-    const { element, lanes, chunks } = partition(shape);
+  return once(`batch norm moments ${batchNormName(shape)}`, () => {
+    const { element, lanes, chunks } = batchNormPartition(shape);
     return pointwise({
-      label: `batch norm moments ${nameOf(shape)}`,
+      label: `batch norm moments ${batchNormName(shape)}`,
       storage: [["x", "read", element], ["partials", "write", element]],
       invocations: chunks * lanes,
       count: "arrayLength(&partials) / 3u",
       body: `
-  ${rowsWgsl(lanes)}
+  ${batchNormRowsWgsl(lanes)}
   ${chunkRowsWgsl(lanes)}
   let column = i % ${lanes}u;
   let chunk = i / ${lanes}u;
@@ -80,8 +81,8 @@ export function batchNormMoments(shape: BatchNormShape): Kernel {
 
 /** WGSL that merges the partial moments of channel(s) `i` into `sum`, `mean`, `count` and `squares` (centred). */
 function mergeMoments({ channels }: { channels: number }): string {
-  const { element, width } = vectorOf(channels);
-  const lanes = channels / width, stride = 3 * lanes;
+  const { element, lanes } = lanesOf(channels);
+  const stride = 3 * lanes;
   return `${
     blockSums({
       element,
@@ -124,10 +125,10 @@ export interface NormaliserOptions {
  */
 export function batchNormNormaliser(shape: BatchNormShape, options: NormaliserOptions): Kernel {
   const { epsilon, momentum } = options;
-  return once(`batch norm normaliser ${nameOf(shape)} ${epsilon} ${momentum}`, () => {
-    const { element, lanes } = partition(shape);
+  return once(`batch norm normaliser ${batchNormName(shape)} ${epsilon} ${momentum}`, () => {
+    const { element, lanes } = batchNormPartition(shape);
     return pointwise({
-      label: `batch norm normaliser ${nameOf(shape)}`,
+      label: `batch norm normaliser ${batchNormName(shape)}`,
       storage: [
         ["partials", "read", element],
         ["gamma", "read", element],
@@ -148,10 +149,10 @@ export function batchNormNormaliser(shape: BatchNormShape, options: NormaliserOp
 
 /** Second pass of the moments for a synchronised group. Buffers: partials, moments `[2, channels]` (sum, centred squares). */
 export function batchNormLocalMoments(shape: BatchNormShape): Kernel {
-  return once(`batch norm local moments ${nameOf(shape)}`, () => {
-    const { element, lanes } = partition(shape);
+  return once(`batch norm local moments ${batchNormName(shape)}`, () => {
+    const { element, lanes } = batchNormPartition(shape);
     return pointwise({
-      label: `batch norm local moments ${nameOf(shape)}`,
+      label: `batch norm local moments ${batchNormName(shape)}`,
       storage: [["partials", "read", element], ["moments", "write", element]],
       invocations: lanes,
       count: `${lanes}u`,
@@ -169,8 +170,7 @@ export function batchNormLocalMoments(shape: BatchNormShape): Kernel {
 export function batchNormNormaliserFrom(channels: number, options: NormaliserOptions): Kernel {
   const { epsilon, momentum } = options;
   return once(`batch norm normaliser from ${channels} ${epsilon} ${momentum}`, () => {
-    const { element, width } = vectorOf(channels);
-    const lanes = channels / width;
+    const { element, lanes } = lanesOf(channels);
     return pointwise({
       label: `batch norm normaliser ${channels}`,
       storage: [
@@ -201,18 +201,18 @@ function rowsEach({ rows, channels }: BatchNormShape): number {
 }
 
 /** Body that runs `statement` for `at` over the rows of one invocation; `column` is its channel(s). */
-function overRows(
+export function batchNormOverRows(
   shape: BatchNormShape,
   setup: string,
   statement: string,
 ): { invocations: number; count: string; body: string } {
-  const { lanes } = partition(shape);
+  const { lanes } = batchNormPartition(shape);
   const each = rowsEach(shape);
   return {
     invocations: Math.ceil(shape.rows / each) * lanes,
     count: `(arrayLength(&x) / ${lanes}u + ${each - 1}u) / ${each}u * ${lanes}u`,
     body: `
-  ${rowsWgsl(lanes)}
+  ${batchNormRowsWgsl(lanes)}
   let column = i % ${lanes}u;
   let first = i / ${lanes}u * ${each}u;
   let end = min(first + ${each}u, rows);
@@ -226,132 +226,17 @@ function overRows(
 
 /** `(x - mean) * scale + beta`, then ReLU if asked. Buffers: x, normaliser, result. */
 export function batchNormApply(shape: BatchNormShape, options: { relu: boolean }): Kernel {
-  return once(`batch norm apply ${nameOf(shape)} ${options.relu}`, () => {
-    const { element, lanes } = partition(shape);
+  return once(`batch norm apply ${batchNormName(shape)} ${options.relu}`, () => {
+    const { element, lanes } = batchNormPartition(shape);
     return pointwise({
-      label: `batch norm apply ${nameOf(shape)}`,
+      label: `batch norm apply ${batchNormName(shape)}`,
       storage: [["x", "read", element], ["normaliser", "read", element], ["result", "write", element]],
-      ...overRows(
+      ...batchNormOverRows(
         shape,
         `let mean = normaliser[column]; let factor = normaliser[${lanes}u + column]; let beta = normaliser[${
           2 * lanes
         }u + column];`,
         `let y = (x[at] - mean) * factor + beta; result[at] = ${options.relu ? `max(y, ${element}(0))` : "y"};`,
-      ),
-    });
-  });
-}
-
-const masked = (element: string, relu: boolean) =>
-  relu ? `select(${element}(0), g[at], (x[at] - mean) * factor + beta > ${element}(0))` : "g[at]";
-
-const loadTable = (lanes: number) =>
-  `let mean = normaliser[column]; let factor = normaliser[${lanes}u + column]; let beta = normaliser[${
-    2 * lanes
-  }u + column]; let inverse = normaliser[${3 * lanes}u + column];`;
-
-/**
- * First pass of the gradient sums. Buffers: upstream gradient, x, normaliser, partials `[chunks, 2, channels]`
- * (sum of g, sum of g * (x - mean)), g behind the ReLU if there was one.
- */
-export function batchNormGradientSums(shape: BatchNormShape, options: { relu: boolean }): Kernel {
-  return once(`batch norm gradient sums ${nameOf(shape)} ${options.relu}`, () => {
-    const { element, lanes, chunks } = partition(shape);
-    return pointwise({
-      label: `batch norm gradient sums ${nameOf(shape)}`,
-      storage: [["g", "read", element], ["x", "read", element], ["normaliser", "read", element], [
-        "partials",
-        "write",
-        element,
-      ]],
-      invocations: chunks * lanes,
-      count: "arrayLength(&partials) / 2u",
-      body: `
-  ${rowsWgsl(lanes)}
-  ${chunkRowsWgsl(lanes)}
-  let column = i % ${lanes}u;
-  let chunk = i / ${lanes}u;
-  let first = chunk * chunkRows;
-  let end = min(first + chunkRows, rows);
-  ${loadTable(lanes)}${
-        blockSums({
-          element,
-          first: `first * ${lanes}u + column`,
-          end: `end * ${lanes}u`,
-          stride: lanes,
-          setup: `let d = ${masked(element, options.relu)};`,
-          sums: { total: "d", product: "d * (x[at] - mean)" },
-        })
-      }
-  partials[chunk * ${2 * lanes}u + column] = total;
-  partials[chunk * ${2 * lanes}u + ${lanes}u + column] = product;`,
-    });
-  });
-}
-
-/**
- * Second pass of the gradient sums. Buffers: partials, normaliser, gradient of gamma, gradient of beta, and sums
- * `[2, channels]`, which {@linkcode batchNormInputGradient} divides by the rows.
- */
-export function batchNormGradientCombine(shape: BatchNormShape): Kernel {
-  return once(`batch norm gradient combine ${nameOf(shape)}`, () => {
-    const { element, lanes } = partition(shape);
-    return pointwise({
-      label: `batch norm gradient combine ${nameOf(shape)}`,
-      storage: [
-        ["partials", "read", element],
-        ["normaliser", "read", element],
-        ["gammaGradient", "write", element],
-        ["betaGradient", "write", element],
-        ["sums", "write", element],
-      ],
-      invocations: lanes,
-      count: `${lanes}u`,
-      body: `${
-        blockSums({
-          element,
-          first: "i",
-          end: "arrayLength(&partials)",
-          stride: 2 * lanes,
-          sums: { total: "partials[at]", product: `partials[at + ${lanes}u]` },
-        })
-      }
-  gammaGradient[i] = product * normaliser[${3 * lanes}u + i];
-  betaGradient[i] = total;
-  sums[i] = total;
-  sums[${lanes}u + i] = product;`,
-    });
-  });
-}
-
-/**
- * Gradient towards x. `training` takes the part that flows through the statistics into account. Buffers: upstream
- * gradient, x, normaliser, sums (only when training; a group's scaled to this replica's rows), result.
- */
-export function batchNormInputGradient(
-  shape: BatchNormShape,
-  options: { relu: boolean; training: boolean },
-): Kernel {
-  const { relu, training } = options;
-  return once(`batch norm input gradient ${nameOf(shape)} ${relu} ${training}`, () => {
-    const { element, lanes } = partition(shape);
-    return pointwise({
-      label: `batch norm input gradient ${nameOf(shape)}`,
-      storage: [
-        ["g", "read", element],
-        ["x", "read", element],
-        ["normaliser", "read", element],
-        ...(training ? [["sums", "read", element] as const] : []),
-        ["result", "write", element],
-      ],
-      ...overRows(
-        shape,
-        loadTable(lanes) +
-          (training
-            ? ` let shift = sums[column] / f32(rows); let slope = sums[${lanes}u + column] / f32(rows) * inverse * inverse;`
-            : ""),
-        `let d = ${masked(element, relu)};
-    result[at] = factor * ${training ? "(d - shift - (x[at] - mean) * slope)" : "d"};`,
       ),
     });
   });
@@ -374,8 +259,7 @@ export function batchNormReference(
 ): BatchNormReference {
   const { x, gamma, beta, g } = inputs;
   const { rows, channels, epsilon, relu } = options;
-  const per = () => new Float64Array(channels);
-  const mean = per(), variance = per(), total = per(), product = per();
+  const [mean, variance, total, product] = Array.from({ length: 4 }, () => new Float64Array(channels));
   for (let i = 0; i < x.length; i++) mean[i % channels] += x[i] / rows;
   for (let i = 0; i < x.length; i++) variance[i % channels] += (x[i] - mean[i % channels]) ** 2 / rows;
   const inverse = variance.map((v) => 1 / Math.sqrt(v + epsilon));

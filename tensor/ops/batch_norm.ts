@@ -5,10 +5,6 @@
 import type { DeviceBuffer } from "../../device/device.ts";
 import {
   batchNormApply,
-  batchNormGradientCombine,
-  batchNormGradientPartials,
-  batchNormGradientSums,
-  batchNormInputGradient,
   batchNormLocalMoments,
   batchNormMomentPartials,
   batchNormMoments,
@@ -16,6 +12,12 @@ import {
   batchNormNormaliserFrom,
   type BatchNormShape,
 } from "../../kernels/batch_norm.ts";
+import {
+  batchNormGradientCombine,
+  batchNormGradientPartials,
+  batchNormGradientSums,
+  batchNormInputGradient,
+} from "../../kernels/batch_norm_gradient.ts";
 import type { InputGradients, Tape } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
 

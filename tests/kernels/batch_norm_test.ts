@@ -1,14 +1,16 @@
 import {
   batchNormApply,
-  batchNormGradientCombine,
-  batchNormGradientPartials,
-  batchNormGradientSums,
-  batchNormInputGradient,
   batchNormMomentPartials,
   batchNormMoments,
   batchNormNormaliser,
   batchNormReference,
 } from "../../kernels/batch_norm.ts";
+import {
+  batchNormGradientCombine,
+  batchNormGradientPartials,
+  batchNormGradientSums,
+  batchNormInputGradient,
+} from "../../kernels/batch_norm_gradient.ts";
 import { eachDevice } from "../devices.ts";
 import { assertClose, numbers, runKernels } from "./run.ts";
 

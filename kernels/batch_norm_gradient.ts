@@ -1,0 +1,133 @@
+/**
+ * The gradient of batch normalisation (and of the ReLU behind it): two sums over the rows, then the gradient towards x.
+ * The tables and the partition are those of `batch_norm.ts`, where the reference is too.
+ */
+import {
+  batchNormName,
+  batchNormOverRows,
+  batchNormPartition,
+  batchNormRowsWgsl,
+  type BatchNormShape,
+} from "./batch_norm.ts";
+import type { Kernel } from "./kernel.ts";
+import { blockSums, chunkRowsWgsl, once, pointwise } from "./wgsl.ts";
+
+/** Floats of the buffer between the two passes of the gradient sums. */
+export function batchNormGradientPartials(shape: BatchNormShape): number {
+  return 2 * batchNormPartition(shape).chunks * shape.channels;
+}
+
+const masked = (element: string, relu: boolean) =>
+  relu ? `select(${element}(0), g[at], (x[at] - mean) * factor + beta > ${element}(0))` : "g[at]";
+
+const loadTable = (lanes: number) =>
+  `let mean = normaliser[column]; let factor = normaliser[${lanes}u + column]; let beta = normaliser[${
+    2 * lanes
+  }u + column]; let inverse = normaliser[${3 * lanes}u + column];`;
+
+/**
+ * First pass of the gradient sums. Buffers: upstream gradient, x, normaliser, partials `[chunks, 2, channels]`
+ * (sum of g, sum of g * (x - mean)), g behind the ReLU if there was one.
+ */
+export function batchNormGradientSums(shape: BatchNormShape, options: { relu: boolean }): Kernel {
+  return once(`batch norm gradient sums ${batchNormName(shape)} ${options.relu}`, () => {
+    const { element, lanes, chunks } = batchNormPartition(shape);
+    return pointwise({
+      label: `batch norm gradient sums ${batchNormName(shape)}`,
+      storage: [["g", "read", element], ["x", "read", element], ["normaliser", "read", element], [
+        "partials",
+        "write",
+        element,
+      ]],
+      invocations: chunks * lanes,
+      count: "arrayLength(&partials) / 2u",
+      body: `
+  ${batchNormRowsWgsl(lanes)}
+  ${chunkRowsWgsl(lanes)}
+  let column = i % ${lanes}u;
+  let chunk = i / ${lanes}u;
+  let first = chunk * chunkRows;
+  let end = min(first + chunkRows, rows);
+  ${loadTable(lanes)}${
+        blockSums({
+          element,
+          first: `first * ${lanes}u + column`,
+          end: `end * ${lanes}u`,
+          stride: lanes,
+          setup: `let d = ${masked(element, options.relu)};`,
+          sums: { total: "d", product: "d * (x[at] - mean)" },
+        })
+      }
+  partials[chunk * ${2 * lanes}u + column] = total;
+  partials[chunk * ${2 * lanes}u + ${lanes}u + column] = product;`,
+    });
+  });
+}
+
+/**
+ * Second pass of the gradient sums. Buffers: partials, normaliser, gradient of gamma, gradient of beta, and sums
+ * `[2, channels]`, which {@linkcode batchNormInputGradient} divides by the rows.
+ */
+export function batchNormGradientCombine(shape: BatchNormShape): Kernel {
+  return once(`batch norm gradient combine ${batchNormName(shape)}`, () => {
+    const { element, lanes } = batchNormPartition(shape);
+    return pointwise({
+      label: `batch norm gradient combine ${batchNormName(shape)}`,
+      storage: [
+        ["partials", "read", element],
+        ["normaliser", "read", element],
+        ["gammaGradient", "write", element],
+        ["betaGradient", "write", element],
+        ["sums", "write", element],
+      ],
+      invocations: lanes,
+      count: `${lanes}u`,
+      body: `${
+        blockSums({
+          element,
+          first: "i",
+          end: "arrayLength(&partials)",
+          stride: 2 * lanes,
+          sums: { total: "partials[at]", product: `partials[at + ${lanes}u]` },
+        })
+      }
+  gammaGradient[i] = product * normaliser[${3 * lanes}u + i];
+  betaGradient[i] = total;
+  sums[i] = total;
+  sums[${lanes}u + i] = product;`,
+    });
+  });
+}
+
+/**
+ * Gradient towards x. `training` takes the part that flows through the statistics into account. Buffers: upstream
+ * gradient, x, normaliser, sums (only when training; a group's scaled to this replica's rows), result.
+ */
+export function batchNormInputGradient(
+  shape: BatchNormShape,
+  options: { relu: boolean; training: boolean },
+): Kernel {
+  const { relu, training } = options;
+  return once(`batch norm input gradient ${batchNormName(shape)} ${relu} ${training}`, () => {
+    const { element, lanes } = batchNormPartition(shape);
+    return pointwise({
+      label: `batch norm input gradient ${batchNormName(shape)}`,
+      storage: [
+        ["g", "read", element],
+        ["x", "read", element],
+        ["normaliser", "read", element],
+        ...(training ? [["sums", "read", element] as const] : []),
+        ["result", "write", element],
+      ],
+      ...batchNormOverRows(
+        shape,
+        loadTable(lanes) +
+          (training
+            ? ` let shift = sums[column] / f32(rows); let slope = sums[${lanes}u + column] / f32(rows) * inverse * inverse;`
+            : ""),
+        `let d = ${masked(element, relu)};
+    result[at] = factor * ${training ? "(d - shift - (x[at] - mean) * slope)" : "d"};`,
+      ),
+    });
+  });
+}
