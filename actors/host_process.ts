@@ -2,42 +2,16 @@
  * A host as a role of its own process, and as something that joins a running controller. It turns orders into Deno
  * processes with the permissions of their role.
  */
-import { z } from "zod";
 import type { Log, Role } from "./runtime/behavior.ts";
 import { type ActorEnd, runActor } from "./runtime/loop.ts";
 import { openSocketNetwork } from "./runtime/network.ts";
 import { spawnActor } from "./runtime/spawn.ts";
 import { hostBehavior, type HostPorts } from "./host.ts";
-import { type HostGrants, permissionsOf } from "./permissions.ts";
+import { type HostOptions, parseHostOptions } from "./host_options.ts";
+import { permissionsOf } from "./permissions.ts";
 import { actorIds } from "./seats.ts";
 
-/** What a host needs to start actors. */
-export interface HostOptions {
-  readonly controllerUrl: string;
-  readonly token: string;
-  /** Address on which this host's actors listen. */
-  readonly listen: string;
-  /** Environment of processes that use the GPU. */
-  readonly gpuEnvironment: Readonly<Record<string, string>>;
-  /** One line per adapter. */
-  readonly adapters: readonly string[];
-  readonly grants: HostGrants;
-}
-
-const schema: z.ZodType<HostOptions> = z.strictObject({
-  controllerUrl: z.string(),
-  token: z.string(),
-  listen: z.string(),
-  gpuEnvironment: z.record(z.string(), z.string()),
-  adapters: z.array(z.string()),
-  grants: z.strictObject({
-    addresses: z.array(z.string()),
-    dataFolder: z.string(),
-    runFolder: z.string().optional(),
-    codeFolder: z.string(),
-    dawn: z.boolean(),
-  }),
-});
+export type { HostOptions } from "./host_options.ts";
 
 const heartbeatMs = 1_000;
 /** This program's entry, which runs one actor when its first argument is `actor`. */
@@ -72,7 +46,7 @@ export function processPorts(options: HostOptions): HostPorts {
 /** The host's role in a process of its own. */
 export const hostRole: Role = {
   listens: false,
-  create: (context) => hostBehavior(processPorts(schema.parse(context.options))),
+  create: (context) => hostBehavior(processPorts(parseHostOptions(context.options))),
 };
 
 /**

@@ -1,0 +1,40 @@
+/** The options that a host's process gets when it starts, parsed once. */
+import { z } from "zod";
+import type { HostGrants } from "./permissions.ts";
+
+/** What a host needs to start actors. */
+export interface HostOptions {
+  readonly controllerUrl: string;
+  readonly token: string;
+  /** Address on which this host's actors listen. */
+  readonly listen: string;
+  /** Environment of processes that use the GPU. */
+  readonly gpuEnvironment: Readonly<Record<string, string>>;
+  /** One line per adapter. */
+  readonly adapters: readonly string[];
+  readonly grants: HostGrants;
+}
+
+const schema: z.ZodType<HostOptions> = z.strictObject({
+  controllerUrl: z.string(),
+  token: z.string(),
+  listen: z.string(),
+  gpuEnvironment: z.record(z.string(), z.string()),
+  adapters: z.array(z.string()),
+  grants: z.strictObject({
+    addresses: z.array(z.string()),
+    dataFolder: z.string(),
+    runFolder: z.string().optional(),
+    codeFolder: z.string(),
+    dawn: z.boolean(),
+  }),
+});
+
+/**
+ * The options out of a bootstrap.
+ *
+ * @throws {z.ZodError} when a field is missing or wrong.
+ */
+export function parseHostOptions(options: unknown): HostOptions {
+  return schema.parse(options);
+}
