@@ -7,128 +7,118 @@ import { conv2dOutput, type Conv2dShape, describeConv2d } from "./conv2d_shape.t
 import { eachTap } from "./conv2d_forward.ts";
 import type { Kernel } from "./kernel.ts";
 import {
-  component,
   floats,
   gather,
   LANES,
   memoized,
   OPAQUE_ZERO,
   range,
+  registerTile,
+  sharedValues,
+  sharing,
   tileGrid,
   unroll,
   vectorWidth,
 } from "./tiles.ts";
 
 /** inputGradient = Σ outGradient · weight over every product that an input element took part in. */
-export const conv2dInputGradient: (shape: Conv2dShape) => Kernel = memoized((shape) => {
-  const { batch, height, width, inChannels, outChannels, kernelHeight, kernelWidth, stride, padding, groups } = shape;
-  const output = conv2dOutput(shape);
-  const groupIn = inChannels / groups;
-  const groupOut = outChannels / groups;
-  const inWidth = vectorWidth(groupIn);
-  const outWidth = vectorWidth(groupOut);
-  const rows = 4;
-  const columns = inWidth === 4 ? Math.min(8, groupIn) : Math.min(4, groupIn);
-  const columnTiles = Math.ceil(groupIn / columns) * groups;
-  // The largest class holds ceil(height / stride) × ceil(width / stride) pixels of each image.
-  const classHeight = Math.ceil(height / stride);
-  const classWidth = Math.ceil(width / stride);
-  const classPixels = batch * classHeight * classWidth;
-  const grid = tileGrid(Math.ceil(classPixels / (rows * LANES)) * columnTiles * stride * stride);
-  const ragged = groupIn % columns !== 0;
-  const inside = (i: number) =>
-    `u32(y${i} + ${padding} - ky) < ${output.height * stride}u && u32(x${i} + ${padding} - kx) < ${
-      output.width * stride
-    }u`;
-  const always = kernelHeight === 1 && kernelWidth === 1 && padding === 0 && stride === 1;
+export const conv2dInputGradient: (shape: Conv2dShape) => Kernel = memoized((shape) =>
+  sharing((how) => {
+    const { batch, height, width, inChannels, outChannels, kernelHeight, kernelWidth, stride, padding, groups } = shape;
+    const output = conv2dOutput(shape);
+    const groupIn = inChannels / groups;
+    const groupOut = outChannels / groups;
+    // The largest class holds ceil(height / stride) × ceil(width / stride) pixels of each image.
+    const classes = stride * stride;
+    const classHeight = Math.ceil(height / stride);
+    const classWidth = Math.ceil(width / stride);
+    const classPixels = batch * classHeight * classWidth;
+    const { rows, columns } = registerTile(classPixels, groupIn);
+    const columnTiles = Math.ceil(groupIn / columns);
+    const grid = tileGrid(Math.ceil(classPixels / (rows * LANES)) * columnTiles * groups * classes);
+    const inWidth = vectorWidth(groupIn, columns);
+    const ragged = groupIn % columns !== 0;
+    const always = kernelHeight === 1 && kernelWidth === 1 && padding === 0 && stride === 1;
+    const weights = sharedValues("weight", {
+      count: columns,
+      sharing: how,
+      at: (j) => `weights[weightBase + min(firstIn + ${j}, ${groupIn - 1}u) * ${outChannels}u]`,
+    });
 
-  const wgsl = `// Each invocation computes ${rows} pixels of one class, ${LANES} apart, × ${columns} input channels.
-@group(0) @binding(0) var<storage, read> outGradient: array<${floats(outWidth)}, ${output.outputLength / outWidth}>;
-@group(0) @binding(1) var<storage, read> weight: array<${floats(outWidth)}, ${output.weightLength / outWidth}>;
+    const wgsl = `// Each invocation computes ${rows} pixels of one class, ${LANES} apart, × ${columns} input channels.
+@group(0) @binding(0) var<storage, read> outGradient: array<f32, ${output.outputLength}>;
+@group(0) @binding(1) var<storage, read> weights: array<f32, ${output.weightLength}>;
 @group(0) @binding(2) var<storage, read_write> inputGradient: array<${floats(inWidth)}, ${
-    output.inputLength / inWidth
-  }>;
+      output.inputLength / inWidth
+    }>;
 
 @compute @workgroup_size(${LANES})
 fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
 ${grid.guard}
 ${OPAQUE_ZERO}
 let tile = ${grid.tile};
-let columnTile = tile % ${columnTiles}u;
-let group = columnTile / ${columnTiles / groups}u;
-let firstIn = (columnTile % ${columnTiles / groups}u) * ${columns}u;
-let classY = i32((tile / ${columnTiles}u) % ${stride * stride}u / ${stride}u);
-let classX = i32((tile / ${columnTiles}u) % ${stride}u);
-let firstPixel = (tile / ${columnTiles * stride * stride}u) * ${rows * LANES}u + lane;
+let columnTile = tile % ${columnTiles * groups}u;
+let group = columnTile / ${columnTiles}u;
+let firstIn = (columnTile % ${columnTiles}u) * ${columns}u;
+let classTile = tile / ${columnTiles * groups}u;
+let classY = i32(classTile % ${classes}u / ${stride}u);
+let classX = i32(classTile % ${stride}u);
+let firstPixel = (classTile / ${classes}u) * ${rows * LANES}u + lane;
 ${
-    unroll(rows, (i) =>
-      `let pixel${i} = min(firstPixel + ${i * LANES}u, ${classPixels - 1}u);
+      unroll(rows, (i) =>
+        `let pixel${i} = min(firstPixel + ${i * LANES}u, ${classPixels - 1}u);
 let image${i} = pixel${i} / ${classHeight * classWidth}u;
 let y${i} = i32((pixel${i} / ${classWidth}u) % ${classHeight}u) * ${stride} + classY;
 let x${i} = i32(pixel${i} % ${classWidth}u) * ${stride} + classX;
 ${unroll(columns, (j) => `var sum${i}_${j} = 0.0;`)}`)
-  }
+    }
 for (var ky = (classY + ${padding}) % ${stride}; ky < ${kernelHeight} + i32(opaque); ky += ${stride}) {
 for (var kx = (classX + ${padding}) % ${stride}; kx < ${kernelWidth} + i32(opaque); kx += ${stride}) {
 ${
-    unroll(rows, (i) =>
-      `let inside${i} = ${always ? "true" : inside(i)};
-let base${i} = ((image${i} * ${output.height}u + u32(y${i} + ${padding} - ky) / ${stride}u) * ${output.width}u + u32(x${i} + ${padding} - kx) / ${stride}u) * ${
-        outChannels / outWidth
-      }u + group * ${groupOut / outWidth}u;`)
-  }
-let weightBase = (u32(ky * ${kernelWidth} + kx) * ${groupIn}u + firstIn) * ${outChannels / outWidth}u + group * ${
-    groupOut / outWidth
-  }u;
-for (var c = 0u; c < ${groupOut / outWidth}u + opaque; c++) {
-${
-    unroll(rows, (i) =>
-      always
-        ? `let out${i} = outGradient[base${i} + c];`
-        : `let out${i} = select(${floats(outWidth)}(), outGradient[base${i} + c], inside${i});`)
-  }
-${
-    unroll(columns, (j) =>
-      `let w${j} = weight[weightBase + c + ${ragged ? `min(${j}u, ${groupIn - 1}u - firstIn)` : `${j}u`} * ${
-        outChannels / outWidth
-      }u];`)
-  }
-${
-    unroll(outWidth, (u) =>
       unroll(rows, (i) =>
-        unroll(columns, (j) =>
-          `sum${i}_${j} = fma(${component(`out${i}`, u, outWidth)}, ${
-            component(`w${j}`, u, outWidth)
-          }, sum${i}_${j});`)))
-  }
-}
-}
-}
-let inBase = group * ${groupIn / inWidth}u + firstIn / ${inWidth}u;
+        `let outY${i} = u32(y${i} + ${padding} - ky) / ${stride}u;
+let outX${i} = u32(x${i} + ${padding} - kx) / ${stride}u;
+${always ? "" : `let inside${i} = outY${i} < ${output.height}u && outX${i} < ${output.width}u;`}
+let base${i} = ((image${i} * ${output.height}u + outY${i}) * ${output.width}u + outX${i}) * ${outChannels}u + group * ${groupOut}u;`)
+    }
+let weightTap = u32(ky * ${kernelWidth} + kx) * ${groupIn * outChannels}u + group * ${groupOut}u;
+for (var c = 0u; c < ${groupOut}u + opaque; c++) {
+let weightBase = weightTap + c;
+${weights.load}
 ${
-    unroll(rows, (i) =>
-      `if (firstPixel + ${i * LANES}u < ${classPixels}u && y${i} < ${height} && x${i} < ${width}) {
-let destination${i} = ((image${i} * ${height}u + u32(y${i})) * ${width}u + u32(x${i})) * ${
-        inChannels / inWidth
-      }u + inBase;
+      unroll(rows, (i) =>
+        `let out${i} = ${always ? `outGradient[base${i} + c]` : `select(0.0, outGradient[base${i} + c], inside${i})`};
 ${
-        unroll(columns / inWidth, (j) => {
-          const value = gather(range(inWidth).map((u) => `sum${i}_${j * inWidth + u}`));
-          const store = `inputGradient[destination${i} + ${j}u] = ${value};`;
-          return ragged ? `if (firstIn + ${j * inWidth}u < ${groupIn}u) { ${store} }` : store;
-        })
-      }
+          unroll(columns, (j) => `sum${i}_${j} = fma(out${i}, ${weights.values[j]}, sum${i}_${j});`)
+        }`)
+    }
+}
+}
+}
+let inBase = group * ${groupIn}u + firstIn;
+${
+      unroll(rows, (i) =>
+        `if (firstPixel + ${i * LANES}u < ${classPixels}u && y${i} < ${height} && x${i} < ${width}) {
+let destination${i} = (((image${i} * ${height}u + u32(y${i})) * ${width}u + u32(x${i})) * ${inChannels}u + inBase) / ${inWidth}u;
+${
+          unroll(columns / inWidth, (j) => {
+            const value = gather(range(inWidth).map((u) => `sum${i}_${j * inWidth + u}`));
+            const store = `inputGradient[destination${i} + ${j}u] = ${value};`;
+            return ragged ? `if (firstIn + ${j * inWidth}u < ${groupIn}u) { ${store} }` : store;
+          })
+        }
 }`)
-  }
+    }
 }
 `;
-  return {
-    label: `conv2d input gradient ${describeConv2d(shape)}`,
-    wgsl,
-    bindings: ["read", "read", "write"],
-    workgroups: grid.workgroups,
-  };
-});
+    return {
+      label: `conv2d input gradient ${describeConv2d(shape)}`,
+      wgsl,
+      bindings: ["read", "read", "write"],
+      workgroups: grid.workgroups,
+    };
+  })
+);
 
 /** The plain sum behind {@linkcode conv2dInputGradient}, in double precision. */
 export function conv2dInputGradientReference(

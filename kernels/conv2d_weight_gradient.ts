@@ -1,13 +1,26 @@
 /**
  * Convolution's gradient for its weights. The sum over all output pixels is long and the result small, so the pixels
  * are split into a number of runs that depends on the shape alone; a first kernel sums each run in order into a
- * workspace, a second adds the runs in order. Lanes lie along output channels, everything else is the same for all
- * lanes. With a single run the first kernel writes the result itself.
+ * workspace, a second adds the runs in order. Lanes lie along output channels; each computes a register tile of (kx,
+ * input channel) × output channels, and the inputs, which all lanes need, are loaded once for all. With a single run
+ * the first kernel writes the result itself.
  */
 import { conv2dOutput, type Conv2dShape, describeConv2d } from "./conv2d_shape.ts";
 import { eachTap } from "./conv2d_forward.ts";
 import type { Kernel } from "./kernel.ts";
-import { component, floats, LANES, memoized, OPAQUE_ZERO, range, tileGrid, unroll, vectorWidth } from "./tiles.ts";
+import {
+  floats,
+  laneNumber,
+  LANES,
+  memoized,
+  OPAQUE_ZERO,
+  sharedValues,
+  type Sharing,
+  sharing,
+  tileGrid,
+  unroll,
+  vectorWidth,
+} from "./tiles.ts";
 
 /** Kernels that run one after the other, the first leaving in a workspace what the second reads. */
 export interface WeightGradientKernels {
@@ -30,46 +43,85 @@ const WORKSPACE_BYTES_MAX = 64 * 2 ** 20;
 
 /** weightGradient[ky, kx, c, o] = Σ over output pixels of input[…, c] · outGradient[…, o]. */
 export const conv2dWeightGradient: (shape: Conv2dShape) => WeightGradientKernels = memoized((shape) => {
-  const { height, width, inChannels, outChannels, kernelHeight, kernelWidth, stride, padding, groups } = shape;
+  const { weightLength } = conv2dOutput(shape);
+  const tiling = tilingOf(shape);
+  const { runs } = tiling;
+  return {
+    partial: sharing((how) => partialSums(shape, { ...tiling, sharing: how })),
+    reduce: runs === 1 ? undefined : sumOfRuns({ runs, length: weightLength }),
+    workspaceBytes: runs === 1 ? 0 : 4 * weightLength * runs,
+  };
+});
+
+interface Tiling {
+  /** Taps of a kernel row whose input channels are in one tile: all, or 1. */
+  readonly taps: number;
+  readonly channels: number;
+  readonly channelTiles: number;
+  readonly rowTiles: number;
+  /** Output channels of a lane, {@linkcode LANES} apart. */
+  readonly columns: number;
+  readonly columnTiles: number;
+  readonly runs: number;
+  /** Lines of output pixels in a run. */
+  readonly runLines: number;
+}
+
+function tilingOf(shape: Conv2dShape): Tiling {
+  const { batch, inChannels, outChannels, kernelHeight, kernelWidth, groups } = shape;
   const output = conv2dOutput(shape);
   const groupIn = inChannels / groups;
   const groupOut = outChannels / groups;
-  const inWidth = vectorWidth(groupIn);
-  const outWidth = groupOut % (4 * LANES) === 0 ? 4 : 1;
-  // Rows of a tile are input channels of one tap, or with few channels those of a whole kernel row.
-  const wholeRow = groupIn * kernelWidth <= 12;
+  const wholeRow = kernelWidth > 1 && groupIn * kernelWidth <= 24;
   const taps = wholeRow ? kernelWidth : 1;
-  const channels = wholeRow ? groupIn : Math.min(8, groupIn);
-  const rowTiles = wholeRow ? kernelHeight : kernelHeight * kernelWidth * Math.ceil(groupIn / channels);
-  const channelTiles = wholeRow ? 1 : Math.ceil(groupIn / channels);
-  const columnTiles = Math.ceil(groupOut / (outWidth * LANES));
-  const tiles = rowTiles * columnTiles * groups;
-  const lines = shape.batch * output.height;
-  const runs = Math.max(
+  const channels = wholeRow ? groupIn : Math.min(16, groupIn);
+  const channelTiles = Math.ceil(groupIn / channels);
+  const rowTiles = wholeRow ? kernelHeight : kernelHeight * kernelWidth * channelTiles;
+  const columns = Math.min(4, Math.ceil(groupOut / LANES));
+  const columnTiles = Math.ceil(groupOut / (columns * LANES));
+  const lines = batch * output.height;
+  const wanted = Math.max(
     1,
     Math.min(
-      Math.ceil(TILES_WANTED / tiles),
+      Math.ceil(TILES_WANTED / (rowTiles * columnTiles * groups)),
       Math.floor(lines * output.width / RUN_PIXELS_MIN),
       Math.floor(WORKSPACE_BYTES_MAX / (4 * output.weightLength)),
       lines,
     ),
   );
-  const runLines = Math.ceil(lines / runs);
-  const usedRuns = Math.ceil(lines / runLines);
-  const grid = tileGrid(tiles * usedRuns);
-  const padded = padding > 0 || (output.width - 1) * stride + kernelWidth > width ||
-    (output.height - 1) * stride + kernelHeight > height;
-  const raggedRows = groupIn % channels !== 0;
-  const raggedColumns = groupOut % (outWidth * LANES) !== 0;
-  const rows = range(taps).flatMap((t) => range(channels).map((c) => ({ t, c, name: `sum${t}_${c}` })));
-  const inUnits = Math.ceil(channels / inWidth);
+  const runLines = Math.ceil(lines / wanted);
+  const runs = Math.ceil(lines / runLines);
+  return { taps, channels, channelTiles, rowTiles, columns, columnTiles, runs, runLines };
+}
 
-  const wgsl = `// Each invocation sums one run of lines for ${rows.length} rows × ${outWidth} output channels.
-@group(0) @binding(0) var<storage, read> input: array<${floats(inWidth)}, ${output.inputLength / inWidth}>;
-@group(0) @binding(1) var<storage, read> outGradient: array<${floats(outWidth)}, ${output.outputLength / outWidth}>;
-@group(0) @binding(2) var<storage, read_write> partial: array<${floats(outWidth)}, ${
-    output.weightLength * usedRuns / outWidth
-  }>;
+function partialSums(shape: Conv2dShape, tiling: Tiling & { readonly sharing: Sharing }): Kernel {
+  const { height, width, inChannels, outChannels, kernelWidth, stride, padding, groups } = shape;
+  const { taps, channels, channelTiles, rowTiles, columns, columnTiles, runs, runLines } = tiling;
+  const output = conv2dOutput(shape);
+  const groupIn = inChannels / groups;
+  const groupOut = outChannels / groups;
+  const lines = shape.batch * output.height;
+  const rows = taps * channels;
+  const tiles = rowTiles * columnTiles * groups;
+  const grid = tileGrid(tiles * runs);
+  // Inputs of a tile lie next to each other, tap after tap; past the channels of a group nothing is stored.
+  const tap = (row: string) => taps === 1 ? "0u" : `(${row} / ${channels}u)`;
+  const channel = (row: string) => taps === 1 ? row : `(${row} % ${channels}u)`;
+  const inputs = sharedValues("in", {
+    count: rows,
+    sharing: tiling.sharing,
+    at: (row) => {
+      const load = `input[u32(inBase + inX * ${inChannels}) + ${tap(row)} * ${inChannels}u + ${channel(row)}]`;
+      return padding === 0 ? load : `select(0.0, ${load}, u32(inX + i32(${tap(row)})) < ${width}u)`;
+    },
+  });
+  const out = (k: number) => `group * ${groupOut}u + min(firstOut + ${laneNumber(k)}, ${groupOut - 1}u)`;
+
+  const wgsl =
+    `// Each invocation sums one run of lines for ${rows} inputs × ${columns} output channels, ${LANES} apart.
+@group(0) @binding(0) var<storage, read> input: array<f32, ${output.inputLength}>;
+@group(0) @binding(1) var<storage, read> outGradient: array<f32, ${output.outputLength}>;
+@group(0) @binding(2) var<storage, read_write> partial: array<f32, ${output.weightLength * runs}>;
 
 @compute @workgroup_size(${LANES})
 fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -78,69 +130,51 @@ ${OPAQUE_ZERO}
 let tile = ${grid.tile};
 let columnTile = tile % ${columnTiles * groups}u;
 let group = columnTile / ${columnTiles}u;
-let outUnit = (columnTile % ${columnTiles}u) * ${LANES}u + lane;
+let firstOut = (columnTile % ${columnTiles}u) * ${columns * LANES}u;
 let rowTile = (tile / ${columnTiles * groups}u) % ${rowTiles}u;
 let run = tile / ${tiles}u;
 let firstIn = (rowTile % ${channelTiles}u) * ${channels}u;
-let ky = i32(rowTile / ${wholeRow ? 1 : kernelWidth * channelTiles}u);
-let kx = ${wholeRow ? "0" : `i32(rowTile / ${channelTiles}u % ${kernelWidth}u)`};
-let outBase = group * ${groupOut / outWidth}u + ${
-    raggedColumns ? `min(outUnit, ${groupOut / outWidth - 1}u)` : "outUnit"
-  };
-let inBase = group * ${groupIn / inWidth}u + firstIn / ${inWidth}u;
-${rows.map(({ name }) => `var ${name} = ${floats(outWidth)}();`).join("\n")}
+let firstTap = rowTile / ${channelTiles}u * ${taps}u;
+let ky = i32(firstTap / ${kernelWidth}u);
+let kx = i32(firstTap % ${kernelWidth}u);
+${unroll(columns, (k) => `let out${k} = ${out(k)};`)}
+${unroll(rows, (r) => unroll(columns, (k) => `var sum${r}_${k} = 0.0;`))}
 for (var line = run * ${runLines}u; line < min((run + 1u) * ${runLines}u, ${lines}u); line++) {
 let inY = i32(line % ${output.height}u) * ${stride} + ky - ${padding};
-if (u32(inY) >= ${height}u) { continue; }
-let inLine = ((line / ${output.height}u) * ${height}u + u32(inY)) * ${width}u;
-let outLine = line * ${output.width}u;
+if (u32(inY) < ${height}u) {
+let inBase = (i32(line / ${output.height}u) * ${height} + inY) * ${
+      width * inChannels
+    } + i32(group * ${groupIn}u + firstIn);
 for (var x = 0u; x < ${output.width}u + opaque; x++) {
-let out = outGradient[(outLine + x) * ${outChannels / outWidth}u + outBase];
 let inX = i32(x) * ${stride} + kx - ${padding};
+let outBase = (line * ${output.width}u + x) * ${outChannels}u;
+${unroll(columns, (k) => `let gradient${k} = outGradient[outBase + out${k}];`)}
+${inputs.load}
+${unroll(rows, (r) => unroll(columns, (k) => `sum${r}_${k} = fma(${inputs.values[r]}, gradient${k}, sum${r}_${k});`))}
+}
+}
+}
+let first = run * ${output.weightLength}u + (firstTap * ${groupIn}u + firstIn) * ${outChannels}u;
 ${
-    unroll(taps, (t) =>
-      `${padded ? `if (u32(inX + ${t}) < ${width}u)` : ""} {
-let at = (inLine + u32(inX + ${t})) * ${inChannels / inWidth}u + inBase;
+      unroll(columns, (k) =>
+        `if (firstOut + ${laneNumber(k)} < ${groupOut}u) {
 ${
-        unroll(inUnits, (j) =>
-          `let in${j} = input[at + ${
-            raggedRows ? `min(${j}u, ${groupIn / inWidth - 1}u - firstIn / ${inWidth}u)` : `${j}u`
-          }];`)
-      }
-${
-        rows.filter((row) => row.t === t).map(({ c, name }) =>
-          `${name} = fma(${floats(outWidth)}(${
-            component(`in${Math.floor(c / inWidth)}`, c % inWidth, inWidth)
-          }), out, ${name});`
-        ).join("\n")
-      }
+          unroll(rows, (r) => {
+            const store = `partial[first + ${r * outChannels}u + out${k}] = sum${r}_${k};`;
+            return groupIn % channels === 0 ? store : `if (firstIn + ${r}u < ${groupIn}u) { ${store} }`;
+          })
+        }
 }`)
-  }
-}
-}
-${raggedColumns ? `if (outUnit >= ${groupOut / outWidth}u) { return; }` : ""}
-let destination = run * ${
-    output.weightLength / outWidth
-  }u + (u32(ky * ${kernelWidth} + kx) * ${groupIn}u + firstIn) * ${outChannels / outWidth}u + outBase;
-${
-    rows.map(({ t, c, name }) => {
-      const store = `partial[destination + ${(t * groupIn + c) * outChannels / outWidth}u] = ${name};`;
-      return raggedRows ? `if (firstIn + ${c}u < ${groupIn}u) { ${store} }` : store;
-    }).join("\n")
-  }
+    }
 }
 `;
   return {
-    partial: {
-      label: `conv2d weight gradient ${describeConv2d(shape)}`,
-      wgsl,
-      bindings: ["read", "read", "write"],
-      workgroups: grid.workgroups,
-    },
-    reduce: usedRuns === 1 ? undefined : sumOfRuns({ runs: usedRuns, length: output.weightLength }),
-    workspaceBytes: usedRuns === 1 ? 0 : 4 * output.weightLength * usedRuns,
+    label: `conv2d weight gradient ${describeConv2d(shape)}`,
+    wgsl,
+    bindings: ["read", "read", "write"],
+    workgroups: grid.workgroups,
   };
-});
+}
 
 /** result[i] = Σ over runs of partial[run, i], in order. */
 const sumOfRuns: (shape: { runs: number; length: number }) => Kernel = memoized(({ runs, length }) => {

@@ -1,17 +1,19 @@
 /**
  * Matrix multiply C[m, n] = A·B over row-major matrices, either operand transposed on request. Lanes lie along rows of
- * C, each computes a register tile of rows × columns, and what B gives is loaded once for all lanes. A sum runs over k in
- * order.
+ * C, each computes a register tile of rows × columns, and what B gives, which all lanes need, is loaded once for all. A
+ * sum runs over k in order.
  */
 import type { Kernel } from "./kernel.ts";
 import {
-  component,
   floats,
   gather,
   LANES,
   memoized,
   OPAQUE_ZERO,
   range,
+  registerTile,
+  sharedValues,
+  sharing,
   tileGrid,
   unroll,
   vectorWidth,
@@ -31,47 +33,32 @@ export interface MatmulShape {
 }
 
 /** C[m, n] = A·B (+ C); binds (A, B, C). */
-export const matmul: (shape: MatmulShape) => Kernel = memoized((shape) => {
-  const { m, n, k, transposeA = false, transposeB = false, accumulate = false } = shape;
-  for (const [name, value] of Object.entries({ m, n, k })) {
-    if (!(Number.isInteger(value) && value >= 1)) {
-      throw new RangeError(`Cannot multiply matrices: ${name} must be a positive integer, got ${value}`);
+export const matmul: (shape: MatmulShape) => Kernel = memoized((shape) =>
+  sharing((how) => {
+    const { m, n, k, transposeA = false, transposeB = false, accumulate = false } = shape;
+    for (const [name, value] of Object.entries({ m, n, k })) {
+      if (!(Number.isInteger(value) && value >= 1)) {
+        throw new RangeError(`Cannot multiply matrices: ${name} must be a positive integer, got ${value}`);
+      }
     }
-  }
-  const step = vectorWidth(k);
-  const widthA = transposeA ? 1 : step;
-  const widthB = transposeB ? step : vectorWidth(n);
-  const widthC = vectorWidth(n);
-  const rows = Math.min(4, Math.ceil(m / LANES));
-  const columns = Math.min(widthC === 4 ? 8 : 4, n);
-  const columnTiles = Math.ceil(n / columns);
-  const grid = tileGrid(Math.ceil(m / (rows * LANES)) * columnTiles);
-  const ragged = n % columns !== 0;
-  const column = (j: number) => ragged ? `min(firstColumn + ${j}u, ${n - 1}u)` : `firstColumn + ${j}u`;
+    const { rows, columns } = registerTile(m, n);
+    const columnTiles = Math.ceil(n / columns);
+    const grid = tileGrid(Math.ceil(m / (rows * LANES)) * columnTiles);
+    const width = vectorWidth(n, columns);
+    const ragged = n % columns !== 0;
+    const shared = sharedValues("b", {
+      count: columns,
+      sharing: how,
+      at: (j) => {
+        const column = `min(firstColumn + ${j}, ${n - 1}u)`;
+        return transposeB ? `right[${column} * ${k}u + index]` : `right[index * ${n}u + ${column}]`;
+      },
+    });
 
-  const loadA = (i: number) =>
-    transposeA
-      ? unroll(step, (u) => `let a${i}_${u} = a[(k * ${step}u + ${u}u) * ${m}u + row${i}];`)
-      : `let a${i} = a[row${i} * ${k / step}u + k];`;
-  const loadB = transposeB
-    ? unroll(columns, (j) => `let b${j} = b[(${column(j)}) * ${k / step}u + k];`)
-    : unroll(step, (u) =>
-      unroll(columns / widthB, (j) => {
-        const unit = widthB === 1
-          ? column(j)
-          : ragged
-          ? `min(firstColumn / 4u + ${j}u, ${n / 4 - 1}u)`
-          : `firstColumn / 4u + ${j}u`;
-        return `let b${u}_${j} = b[(k * ${step}u + ${u}u) * ${n / widthB}u + ${unit}];`;
-      }));
-  const valueA = (i: number, u: number) => transposeA ? `a${i}_${u}` : component(`a${i}`, u, step);
-  const valueB = (j: number, u: number) =>
-    transposeB ? component(`b${j}`, u, step) : component(`b${u}_${Math.floor(j / widthB)}`, j % widthB, widthB);
-
-  const wgsl = `// Each invocation computes ${rows} rows, ${LANES} apart, × ${columns} columns.
-@group(0) @binding(0) var<storage, read> a: array<${floats(widthA)}, ${m * k / widthA}>;
-@group(0) @binding(1) var<storage, read> b: array<${floats(widthB)}, ${k * n / widthB}>;
-@group(0) @binding(2) var<storage, read_write> c: array<${floats(widthC)}, ${m * n / widthC}>;
+    const wgsl = `// Each invocation computes ${rows} rows, ${LANES} apart, × ${columns} columns.
+@group(0) @binding(0) var<storage, read> left: array<f32, ${m * k}>;
+@group(0) @binding(1) var<storage, read> right: array<f32, ${k * n}>;
+@group(0) @binding(2) var<storage, read_write> product: array<${floats(width)}, ${m * n / width}>;
 
 @compute @workgroup_size(${LANES})
 fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -81,43 +68,42 @@ let tile = ${grid.tile};
 let firstColumn = (tile % ${columnTiles}u) * ${columns}u;
 let firstRow = (tile / ${columnTiles}u) * ${rows * LANES}u + lane;
 ${
-    unroll(rows, (i) =>
-      `let row${i} = min(firstRow + ${i * LANES}u, ${m - 1}u);
-${unroll(columns, (j) => `var sum${i}_${j} = 0.0;`)}`)
-  }
-for (var k = 0u; k < ${k / step}u + opaque; k++) {
-${unroll(rows, loadA)}
-${loadB}
-${
-    unroll(step, (u) =>
       unroll(rows, (i) =>
-        unroll(columns, (j) =>
-          `sum${i}_${j} = fma(${valueA(i, u)}, ${valueB(j, u)}, sum${i}_${j});`)))
-  }
+        `let row${i} = min(firstRow + ${i * LANES}u, ${m - 1}u);
+${unroll(columns, (j) => `var sum${i}_${j} = 0.0;`)}`)
+    }
+for (var index = 0u; index < ${k}u + opaque; index++) {
+${shared.load}
+${
+      unroll(rows, (i) =>
+        `let a${i} = left[${transposeA ? `index * ${m}u + row${i}` : `row${i} * ${k}u + index`}];
+${unroll(columns, (j) => `sum${i}_${j} = fma(a${i}, ${shared.values[j]}, sum${i}_${j});`)}`)
+    }
 }
 ${
-    unroll(rows, (i) =>
-      `if (firstRow + ${i * LANES}u < ${m}u) {
-let at${i} = (row${i} * ${n}u + firstColumn) / ${widthC}u;
+      unroll(rows, (i) =>
+        `if (firstRow + ${i * LANES}u < ${m}u) {
+let at${i} = (row${i} * ${n}u + firstColumn) / ${width}u;
 ${
-        unroll(columns / widthC, (j) => {
-          const value = gather(range(widthC).map((u) => `sum${i}_${j * widthC + u}`));
-          const store = `c[at${i} + ${j}u] = ${value}${accumulate ? ` + c[at${i} + ${j}u]` : ""};`;
-          return ragged ? `if (firstColumn + ${j * widthC}u < ${n}u) { ${store} }` : store;
-        })
-      }
+          unroll(columns / width, (j) => {
+            const value = gather(range(width).map((u) => `sum${i}_${j * width + u}`));
+            const store = `product[at${i} + ${j}u] = ${value}${accumulate ? ` + product[at${i} + ${j}u]` : ""};`;
+            return ragged ? `if (firstColumn + ${j * width}u < ${n}u) { ${store} }` : store;
+          })
+        }
 }`)
-  }
+    }
 }
 `;
-  const forms = `${transposeA ? "ᵀ" : ""}·${transposeB ? "ᵀ" : ""}${accumulate ? " +=" : ""}`;
-  return {
-    label: `matmul ${m}×${k} ${forms} ${k}×${n}`,
-    wgsl,
-    bindings: ["read", "read", "write"],
-    workgroups: grid.workgroups,
-  };
-});
+    const forms = `${transposeA ? "ᵀ" : ""}·${transposeB ? "ᵀ" : ""}${accumulate ? " +=" : ""}`;
+    return {
+      label: `matmul ${m}×${k} ${forms} ${k}×${n}`,
+      wgsl,
+      bindings: ["read", "read", "write"],
+      workgroups: grid.workgroups,
+    };
+  })
+);
 
 /** The plain product behind {@linkcode matmul}, in double precision; `c` is what C holds before, for `accumulate`. */
 export function matmulReference(

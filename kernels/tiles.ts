@@ -3,12 +3,15 @@
  * unrolled lines. Knows no operation.
  */
 
+import type { Kernel } from "./kernel.ts";
+
 /** WebGPU's bound on workgroups per dimension. */
 const WORKGROUPS_MAX = 65_535;
 
 /**
  * Invocations of a workgroup where each computes a register tile of its own. On software adapters the 8 lanes of a
- * workgroup are one vector register: what does not depend on the lane is loaded once and shared by all of them.
+ * workgroup are one vector register, and loads from buffers go lane by lane at about ten times the cost of a
+ * multiplication; so lanes load different values and hand them to each other.
  */
 export const LANES = 8;
 
@@ -58,6 +61,16 @@ export function gather(parts: readonly string[]): string {
   return parts.length === 1 ? parts[0] : `vec4f(${parts.join(", ")})`;
 }
 
+/**
+ * Rows (each {@linkcode LANES} apart) and columns of the tile that one invocation holds in registers, for a result of
+ * `rowsTotal` × `columnsTotal`: about 128 sums, so that loads are few, and no more than there is to do.
+ */
+export function registerTile(rowsTotal: number, columnsTotal: number): { rows: number; columns: number } {
+  const columns = columnsTotal > 24 ? 32 : columnsTotal;
+  const rows = columns > 16 ? 4 : 8;
+  return { rows: Math.min(rows, Math.ceil(rowsTotal / LANES)), columns };
+}
+
 /** 0 … count − 1. */
 export function range(count: number): number[] {
   return Array.from({ length: count }, (_, index) => index);
@@ -79,4 +92,45 @@ export function memoized<Shape extends object, Result>(make: (shape: Shape) => R
     made.set(key, result);
     return result;
   };
+}
+
+/** How lanes get values that all of them need: handed round in a subgroup, or loaded by each. */
+export type Sharing = "subgroups" | "none";
+
+/** WGSL that loads values which all lanes need, and what each of the values is called. */
+export interface SharedValues {
+  readonly load: string;
+  readonly values: readonly string[];
+}
+
+/**
+ * Loads `count` values that are the same for all lanes. `at` gives the WGSL of the load of the value with that number,
+ * itself WGSL; it may be asked for numbers past the end, up to the next multiple of {@linkcode LANES}.
+ */
+export function sharedValues(
+  name: string,
+  { count, sharing, at }: { count: number; sharing: Sharing; at: (number: string) => string },
+): SharedValues {
+  const values = range(count).map((j) => `${name}${j}`);
+  if (sharing === "none") {
+    return {
+      values,
+      load: values.map((value, j) => `let ${value} = ${at(`${j}u`)};`).join("\n"),
+    };
+  }
+  const loads = unroll(Math.ceil(count / LANES), (q) => `let ${name}_lane${q} = ${at(laneNumber(q))};`);
+  const hand = values.map((value, j) =>
+    `let ${value} = subgroupBroadcast(${name}_lane${Math.floor(j / LANES)}, ${j % LANES}u);`
+  );
+  return { values, load: [loads, ...hand].join("\n") };
+}
+
+/** The number, in WGSL, of the value that a lane loads in round `round`. */
+export function laneNumber(round: number): string {
+  return round === 0 ? "lane" : `(lane + ${round * LANES}u)`;
+}
+
+/** A kernel that shares values within subgroups, and runs without sharing on devices that have none. */
+export function sharing(make: (sharing: Sharing) => Kernel): Kernel {
+  return { ...make("subgroups"), requires: ["subgroups"], otherwise: make("none") };
 }
