@@ -4,30 +4,28 @@
  */
 import type { Kernel } from "./kernel.ts";
 import { NORM_FLOOR } from "./normalize.ts";
-
-const threads = 64;
+import { blockSums, once, pointwise } from "./wgsl.ts";
 
 /** Divides each column of `[rows, columns]` by its L2 norm. Binding: the matrix. One invocation per column, in order. */
 export function normalizeColumnsInPlace(rows: number, columns: number): Kernel {
-  return {
-    label: `normalize columns ${rows}×${columns}`,
-    wgsl: `@group(0) @binding(0) var<storage, read_write> x: array<f32>;
-@compute @workgroup_size(${threads})
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  let column = id.x;
-  if (column >= ${columns}u) { return; }
-  var squares = 0.0;
-  for (var row = 0u; row < ${rows}u; row++) {
-    let value = x[row * ${columns}u + column];
-    squares = fma(value, value, squares);
-  }
+  return once(`normalize columns ${rows}x${columns}`, () =>
+    pointwise({
+      label: `normalize columns ${rows}x${columns}`,
+      storage: [["x", "write"]],
+      invocations: columns,
+      count: `${columns}u`,
+      body: `${
+        blockSums({
+          element: "f32",
+          first: "i",
+          end: "arrayLength(&x)",
+          stride: columns,
+          sums: { squares: "x[at] * x[at]" },
+        })
+      }
   let divisor = max(sqrt(squares), ${NORM_FLOOR});
-  for (var row = 0u; row < ${rows}u; row++) { x[row * ${columns}u + column] /= divisor; }
-}
-`,
-    bindings: ["write"],
-    workgroups: [Math.ceil(columns / threads), 1, 1],
-  };
+  for (var at = i; at < sums_end; at += ${columns}u) { x[at] = x[at] / divisor; }`,
+    }));
 }
 
 /** {@linkcode normalizeColumnsInPlace} on the CPU; returns a new matrix. */
