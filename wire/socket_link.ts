@@ -72,7 +72,8 @@ export function listen(options: ListenOptions, onLink: (link: Link) => void): Li
   const handler = (request: Request): Response => {
     const refusal = refuse(request, options.token);
     if (refusal !== undefined) return refusal;
-    const { socket, response } = Deno.upgradeWebSocket(request, { idleTimeout: 60 });
+    // Deno's idle timer outlives the socket and would hold the process for half its time; actors beat and have deadlines.
+    const { socket, response } = Deno.upgradeWebSocket(request, { idleTimeout: 0 });
     accept(socket, options).then((link) => {
       links.add(link);
       link.ended.then(() => links.delete(link));
