@@ -6,6 +6,7 @@
 import { conv2dOutput, type Conv2dShape, describeConv2d } from "./conv2d_shape.ts";
 import type { Kernel } from "./kernel.ts";
 import {
+  chosen,
   floats,
   gather,
   LANES,
@@ -34,6 +35,7 @@ export const conv2dForward: (shape: Conv2dShape) => Kernel = memoized((shape) =>
     const outWidth = vectorWidth(groupOut, columns);
     const padded = padding > 0;
     const ragged = groupOut % columns !== 0;
+    const column = (j: number) => range(rows).map((i) => `sum${i}_${j}`);
     const weights = sharedValues("weight", {
       count: columns,
       sharing: how,
@@ -82,19 +84,19 @@ ${unroll(columns, (j) => `sum${i}_${j} = fma(in${i}, ${weights.values[j]}, sum${
 }
 }
 let outBase = group * ${groupOut}u + firstOut;
+for (var row = 0u; row < ${rows}u + opaque; row++) {
+let pixel = firstPixel + row * ${LANES}u;
+if (pixel < ${pixels}u) {
+let destination = (pixel * ${outChannels}u + outBase) / ${outWidth}u;
 ${
-      unroll(rows, (i) =>
-        `if (firstPixel + ${i * LANES}u < ${pixels}u) {
-let destination${i} = (pixel${i} * ${outChannels}u + outBase) / ${outWidth}u;
-${
-          unroll(columns / outWidth, (j) => {
-            const value = gather(range(outWidth).map((u) => `sum${i}_${j * outWidth + u}`));
-            const store = `output[destination${i} + ${j}u] = ${value};`;
-            return ragged ? `if (firstOut + ${j * outWidth}u < ${groupOut}u) { ${store} }` : store;
-          })
-        }
-}`)
+      unroll(columns / outWidth, (j) => {
+        const value = gather(range(outWidth).map((u) => chosen(column(j * outWidth + u), "row")));
+        const store = `output[destination + ${j}u] = ${value};`;
+        return ragged ? `if (firstOut + ${j * outWidth}u < ${groupOut}u) { ${store} }` : store;
+      })
     }
+}
+}
 }
 `;
     return {

@@ -7,6 +7,7 @@ import { conv2dOutput, type Conv2dShape, describeConv2d } from "./conv2d_shape.t
 import { eachTap } from "./conv2d_forward.ts";
 import type { Kernel } from "./kernel.ts";
 import {
+  chosen,
   floats,
   gather,
   LANES,
@@ -39,6 +40,7 @@ export const conv2dInputGradient: (shape: Conv2dShape) => Kernel = memoized((sha
     const inWidth = vectorWidth(groupIn, columns);
     const ragged = groupIn % columns !== 0;
     const always = kernelHeight === 1 && kernelWidth === 1 && padding === 0 && stride === 1;
+    const column = (j: number) => range(rows).map((i) => `sum${i}_${j}`);
     const weights = sharedValues("weight", {
       count: columns,
       sharing: how,
@@ -96,19 +98,22 @@ ${
 }
 }
 let inBase = group * ${groupIn}u + firstIn;
+for (var row = 0u; row < ${rows}u + opaque; row++) {
+let pixel = firstPixel + row * ${LANES}u;
+let y = (pixel / ${classWidth}u) % ${classHeight}u * ${stride}u + u32(classY);
+let x = pixel % ${classWidth}u * ${stride}u + u32(classX);
+if (pixel < ${classPixels}u && y < ${height}u && x < ${width}u) {
+let image = pixel / ${classHeight * classWidth}u;
+let destination = (((image * ${height}u + y) * ${width}u + x) * ${inChannels}u + inBase) / ${inWidth}u;
 ${
-      unroll(rows, (i) =>
-        `if (firstPixel + ${i * LANES}u < ${classPixels}u && y${i} < ${height} && x${i} < ${width}) {
-let destination${i} = (((image${i} * ${height}u + u32(y${i})) * ${width}u + u32(x${i})) * ${inChannels}u + inBase) / ${inWidth}u;
-${
-          unroll(columns / inWidth, (j) => {
-            const value = gather(range(inWidth).map((u) => `sum${i}_${j * inWidth + u}`));
-            const store = `inputGradient[destination${i} + ${j}u] = ${value};`;
-            return ragged ? `if (firstIn + ${j * inWidth}u < ${groupIn}u) { ${store} }` : store;
-          })
-        }
-}`)
+      unroll(columns / inWidth, (j) => {
+        const value = gather(range(inWidth).map((u) => chosen(column(j * inWidth + u), "row")));
+        const store = `inputGradient[destination + ${j}u] = ${value};`;
+        return ragged ? `if (firstIn + ${j * inWidth}u < ${groupIn}u) { ${store} }` : store;
+      })
     }
+}
+}
 }
 `;
     return {

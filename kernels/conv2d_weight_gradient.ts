@@ -9,11 +9,13 @@ import { conv2dOutput, type Conv2dShape, describeConv2d } from "./conv2d_shape.t
 import { eachTap } from "./conv2d_forward.ts";
 import type { Kernel } from "./kernel.ts";
 import {
+  chosen,
   floats,
   laneNumber,
   LANES,
   memoized,
   OPAQUE_ZERO,
+  range,
   sharedValues,
   type Sharing,
   sharing,
@@ -155,17 +157,19 @@ ${unroll(rows, (r) => unroll(columns, (k) => `sum${r}_${k} = fma(${inputs.values
 }
 }
 let first = run * ${output.weightLength}u + (firstTap * ${groupIn}u + firstIn) * ${outChannels}u;
+for (var column = 0u; column < ${columns}u + opaque; column++) {
+let out = firstOut + lane + column * ${LANES}u;
+if (out < ${groupOut}u) {
+let destination = first + group * ${groupOut}u + out;
 ${
-      unroll(columns, (k) =>
-        `if (firstOut + ${laneNumber(k)} < ${groupOut}u) {
-${
-          unroll(rows, (r) => {
-            const store = `partial[first + ${r * outChannels}u + out${k}] = sum${r}_${k};`;
-            return groupIn % channels === 0 ? store : `if (firstIn + ${r}u < ${groupIn}u) { ${store} }`;
-          })
-        }
-}`)
+      unroll(rows, (r) => {
+        const value = chosen(range(columns).map((k) => `sum${r}_${k}`), "column");
+        const store = `partial[destination + ${r * outChannels}u] = ${value};`;
+        return groupIn % channels === 0 ? store : `if (firstIn + ${r}u < ${groupIn}u) { ${store} }`;
+      })
     }
+}
+}
 }
 `;
   return {

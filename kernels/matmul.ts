@@ -5,6 +5,7 @@
  */
 import type { Kernel } from "./kernel.ts";
 import {
+  chosen,
   floats,
   gather,
   LANES,
@@ -46,6 +47,7 @@ export const matmul: (shape: MatmulShape) => Kernel = memoized((shape) =>
     const grid = tileGrid(Math.ceil(m / (rows * LANES)) * columnTiles);
     const width = vectorWidth(n, columns);
     const ragged = n % columns !== 0;
+    const column = (j: number) => range(rows).map((i) => `sum${i}_${j}`);
     const shared = sharedValues("b", {
       count: columns,
       sharing: how,
@@ -80,19 +82,19 @@ ${
 ${unroll(columns, (j) => `sum${i}_${j} = fma(a${i}, ${shared.values[j]}, sum${i}_${j});`)}`)
     }
 }
+for (var row = 0u; row < ${rows}u + opaque; row++) {
+let rowOfProduct = firstRow + row * ${LANES}u;
+if (rowOfProduct < ${m}u) {
+let at = (rowOfProduct * ${n}u + firstColumn) / ${width}u;
 ${
-      unroll(rows, (i) =>
-        `if (firstRow + ${i * LANES}u < ${m}u) {
-let at${i} = (row${i} * ${n}u + firstColumn) / ${width}u;
-${
-          unroll(columns / width, (j) => {
-            const value = gather(range(width).map((u) => `sum${i}_${j * width + u}`));
-            const store = `product[at${i} + ${j}u] = ${value}${accumulate ? ` + product[at${i} + ${j}u]` : ""};`;
-            return ragged ? `if (firstColumn + ${j * width}u < ${n}u) { ${store} }` : store;
-          })
-        }
-}`)
+      unroll(columns / width, (j) => {
+        const value = gather(range(width).map((u) => chosen(column(j * width + u), "row")));
+        const store = `product[at + ${j}u] = ${value}${accumulate ? ` + product[at + ${j}u]` : ""};`;
+        return ragged ? `if (firstColumn + ${j * width}u < ${n}u) { ${store} }` : store;
+      })
     }
+}
+}
 }
 `;
     const forms = `${transposeA ? "ᵀ" : ""}·${transposeB ? "ᵀ" : ""}${accumulate ? " +=" : ""}`;

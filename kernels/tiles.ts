@@ -71,6 +71,14 @@ export function registerTile(rowsTotal: number, columnsTotal: number): { rows: n
   return { rows: Math.min(rows, Math.ceil(rowsTotal / LANES)), columns };
 }
 
+/**
+ * The value whose number `index`, WGSL, is. Storing a tile row by row in a loop with this keeps the code short: a store
+ * becomes some forty branches on software adapters, and seconds of compiling when unrolled for a whole tile.
+ */
+export function chosen(values: readonly string[], index: string): string {
+  return values.reduce((others, value, number) => `select(${others}, ${value}, ${index} == ${number}u)`);
+}
+
 /** 0 … count − 1. */
 export function range(count: number): number[] {
   return Array.from({ length: count }, (_, index) => index);
