@@ -3,6 +3,7 @@ import { processRoles } from "./actors/roles.ts";
 import { runActorProcess } from "./actors/runtime/process.ts";
 import { type CommandLine, parseCommandLine } from "./cli/arguments.ts";
 import { helpText } from "./cli/help.ts";
+import { nearest } from "./config/nearest.ts";
 
 type Command = (line: CommandLine, argv: readonly string[]) => Promise<number>;
 
@@ -23,7 +24,12 @@ async function main(argv: readonly string[]): Promise<number> {
   }
   const command = commands[line.command];
   if (command === undefined) {
-    console.error(`error: command "${line.command}" is unknown; there are ${Object.keys(commands).join(", ")}`);
+    const names = Object.keys(commands);
+    console.error(
+      `error: there is no command "${line.command}"; did you mean "${nearest(line.command, names)}"? Known: ${
+        names.join(", ")
+      }`,
+    );
     return 2;
   }
   return await (await command())(line, argv);

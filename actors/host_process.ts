@@ -3,6 +3,7 @@
  * processes with the permissions of their role.
  */
 import type { Log, Role } from "./runtime/behavior.ts";
+import { connectSocket } from "../wire/socket_link.ts";
 import { type ActorEnd, runActor } from "./runtime/loop.ts";
 import { openSocketNetwork } from "./runtime/network.ts";
 import { spawnActor } from "./runtime/spawn.ts";
@@ -56,8 +57,10 @@ export const hostRole: Role = {
  */
 export async function joinAsHost(id: string, options: HostOptions, log: Log): Promise<ActorEnd> {
   const { controllerUrl, token } = options;
+  const link = await connectSocket(controllerUrl, { id, token });
   const opened = openSocketNetwork({ id, token });
   opened.network.addUrl(actorIds.controller, controllerUrl);
+  opened.network.adopt(link);
   opened.network.send(actorIds.controller, { type: "hello", id, role: "host", url: null, pid: Deno.pid });
   const handle = runActor(hostBehavior(processPorts(options)), {
     id,

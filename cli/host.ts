@@ -6,15 +6,27 @@ import { probeAdapters } from "../setup/adapters.ts";
 import { ensureVulkan } from "../setup/vulkan.ts";
 import type { CommandLine } from "./arguments.ts";
 
+/** Why a controller ends a run in good order. */
+const goodEnds = ["finished", "interrupted"];
+
 /** Runs `host --join URL --token TOKEN`; resolves to the exit code when the run has ended. */
-export async function hostCommand({ options }: CommandLine): Promise<number> {
+export async function hostCommand({ options, overrides }: CommandLine): Promise<number> {
   const { join, advertise = "127.0.0.1" } = options;
+  if (overrides.length > 0) {
+    throw new ConfigError(
+      overrides[0][0],
+      `host has no option --${overrides[0][0]}; it takes --join URL, --token TOKEN and --advertise ADDRESS`,
+    );
+  }
   const token = options.token ?? Deno.env.get("SEER_TOKEN");
   if (join === undefined || token === undefined) {
     throw new ConfigError(
       "join",
       "host needs --join URL and --token TOKEN (or SEER_TOKEN), as the controller prints them",
     );
+  }
+  if (!/^wss?:\/\/[^/]/.test(join)) {
+    throw new ConfigError("join", `option --join must be an address such as ws://10.0.0.5:7070/, found "${join}"`);
   }
   const gpuEnvironment = await ensureVulkan({ log: (line) => console.log(line) });
   const { adapters } = await probeAdapters(gpuEnvironment);
@@ -35,5 +47,5 @@ export async function hostCommand({ options }: CommandLine): Promise<number> {
     },
   }, (level, text) => console.log(logLine(level, text)));
   console.log(`${id} ended: ${end.reason}`);
-  return end.error === undefined ? 0 : 1;
+  return end.error === undefined && goodEnds.includes(end.reason) ? 0 : 1;
 }

@@ -86,16 +86,29 @@ export function printOutcome(outcome: RunOutcome): void {
   const resume = `deno task pretrain --resume ${outcome.run}`;
   if (outcome.outcome === "failed") {
     const { actor, host, error, lines } = outcome.failure;
-    console.error(`\nerror: run stopped: ${actor} on ${host}: ${error}`);
+    // The rest of a stack is in the log.
+    console.error(`\nerror: run stopped: ${actor} on ${host}: ${error.split("\n")[0]}`);
     if (lines.length > 0) console.error(`its last lines:\n${lines.map((line) => `  ${line}`).join("\n")}`);
-    console.error(`log: ${outcome.run}/logs/${actor}.log\nresume from the last checkpoint: ${resume}`);
+    console.error(`log: ${outcome.run}/logs/${actor}.log`);
+    if (hasCheckpoint(outcome.run)) console.error(`resume from the last checkpoint: ${resume}`);
+    else console.error("there is no checkpoint yet: start it again");
     return;
   }
   print(`\nrun: ${outcome.run}`);
   if (outcome.digest !== "") {
     print(`weights: ${outcome.checkpoint}/model.safetensors\nSHA-256: ${outcome.digest}`);
   }
-  if (outcome.outcome === "interrupted") print(`interrupted before step ${outcome.step}; go on: ${resume}`);
+  if (outcome.outcome !== "interrupted") return;
+  if (hasCheckpoint(outcome.run)) print(`interrupted before step ${outcome.step}; go on: ${resume}`);
+  else print("interrupted before the first step; nothing was written");
+}
+
+function hasCheckpoint(run: string): boolean {
+  try {
+    return Deno.statSync(`${run}/checkpoints/latest`).isFile;
+  } catch {
+    return false;
+  }
 }
 
 /** 0 for a finished run, 130 for an interrupted one, 1 for a failed one. */
