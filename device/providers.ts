@@ -82,11 +82,12 @@ function denoGpu(): GPU {
 async function dawnGpu(switches = ""): Promise<GPU> {
   const known = dawnInstances.get(switches);
   if (known) return known;
+  // Asked first, because loading without the permission would stop a terminal with a prompt.
+  const { state } = await Deno.permissions.query({ name: "ffi" });
+  if (state !== "granted") throw new Error("npm:webgpu needs the permission --allow-ffi");
   const { create } = await import("webgpu").catch((cause: unknown) => {
     throw new Error(
-      `npm:webgpu cannot be loaded on ${Deno.build.target} (it needs --allow-ffi and, on Linux, GLIBC 2.38): ${
-        firstLine(cause)
-      }`,
+      `npm:webgpu cannot be loaded on ${Deno.build.target} (it needs GLIBC 2.38 on Linux): ${firstLine(cause)}`,
       { cause },
     );
   });
