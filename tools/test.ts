@@ -18,6 +18,8 @@ const JOBS = Number(Deno.env.get("SEER_TEST_JOBS") ?? 2);
 const FILE_TIMEOUT_MS = 300_000;
 const GATE_TIMEOUT_MS = 300_000;
 
+const REPORT_LINES_MAX = 200;
+
 /** What tests may do: they start processes with LD_LIBRARY_PATH (which needs all of run) and talk over loopback. */
 const PERMISSIONS = [
   "--no-prompt",
@@ -110,6 +112,13 @@ async function listExamples(): Promise<string[]> {
   return withExample;
 }
 
+/** The end of a report, where the runner sums up its failures, without lines that no one can read. */
+function shorten(report: string): string {
+  const lines = report.split("\n").map((line) => line.length > 300 ? `${line.slice(0, 300)} …` : line);
+  const left = lines.length - REPORT_LINES_MAX;
+  return left > 0 ? [`(${left} lines left out)`, ...lines.slice(left)].join("\n") : lines.join("\n");
+}
+
 function print(outcome: Outcome): void {
   const verdict = outcome.failed > 0 ? "FAILED" : "ok    ";
   const parts = [
@@ -118,7 +127,7 @@ function print(outcome: Outcome): void {
     ...outcome.skipped ? [`${outcome.skipped} skipped`] : [],
   ];
   console.log(`${verdict} ${outcome.name} ${parts.join(", ")}`.trimEnd() + ` (${outcome.seconds.toFixed(1)} s)`);
-  if (outcome.failed > 0) console.log(outcome.report.replace(/^/gm, "       ") + "\n");
+  if (outcome.failed > 0) console.log(shorten(outcome.report).replace(/^/gm, "       ") + "\n");
 }
 
 /** The gates, one at a time: each uses every core. */

@@ -17,7 +17,7 @@ Deno.test("experiments in TypeScript run as they are printed in examples/", asyn
 
     await test.step("02_custom_recipe.ts sees every step of its own recipe", async () => {
       const output = await runExample("02_custom_recipe.ts", [images, runs, "3", "16"]);
-      assertEquals(output.match(/^step \d\/3  loss \d+\.\d+  prototypes in use /gm)?.length, 3);
+      assertEquals(output.match(/^step \d\/3 {2}loss \d+\.\d+ {2}prototypes in use /gm)?.length, 3);
       assertMatch(output, /^finished after 3 steps, lowest loss \d/m);
     });
 
@@ -32,7 +32,7 @@ Deno.test("experiments in TypeScript run as they are printed in examples/", asyn
       const run = [...Deno.readDirSync(runs)].map(({ name }) => name).find((name) => name.startsWith("test-tiny"));
       const output = await runExample("04_embed_and_search.ts", [`${runs}/${run}`, images, "4"]);
       assertStringIncludes(output, "24 images, 24 numbers each, seen at 16 pixels");
-      assertEquals(output.match(/^  \S+\.png \(-?[01]\.\d{3}\)$/gm)?.length, 12);
+      assertEquals(output.match(/^ {2}\S+\.png \(-?[01]\.\d{3}\)$/gm)?.length, 12);
     });
   } finally {
     await Deno.remove(temporary, { recursive: true });
