@@ -49,7 +49,7 @@ export async function ensureVulkan({ log }: VulkanOptions): Promise<Environment>
     return await cachedEnvironment(system, { base, log });
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    if (own.adapters.length === 0) throw new Error(`${missing(own)}${reason}${remedy()}`);
+    if (own.adapters.length === 0) throw new Error(`${missing(own)}; ${reason}${remedy()}`);
     log(`Using the system's Mesa 22.3, since a faster one could not be had: ${reason}`);
     return base;
   }
@@ -61,7 +61,7 @@ function isSlow(system: AptSystem): boolean {
 }
 
 function missing(probe: ProbeResult): string {
-  return `Computing needs a WebGPU adapter, and this machine shows none${probe.complaint && ` (${probe.complaint})`}; `;
+  return `Computing needs a WebGPU adapter, and this machine shows none${probe.complaint && ` (${probe.complaint})`}`;
 }
 
 /** The one command that gives this kind of system an adapter. */
