@@ -77,6 +77,12 @@ async function runOnce(device: Device, kernel: Kernel, bindings: readonly (Float
   return new Float32Array(bytes.buffer);
 }
 
+/** The variant for devices without subgroups. */
+function plain(kernel: Kernel): Kernel {
+  if (!kernel.otherwise) throw new Error(`"${kernel.label}" names no variant`);
+  return kernel.otherwise;
+}
+
 async function weightGradient(
   device: Device,
   shape: Conv2dShape,
@@ -106,6 +112,36 @@ for (const [name, shape] of Object.entries(SHAPES)) {
     );
   });
 }
+
+for (const name of ["the stem: 3 channels, stride 2", "3x3 in groups of 5, stride 2, odd image"]) {
+  const shape = SHAPES[name];
+  const { inputLength, weightLength, outputLength } = conv2dOutput(shape);
+  const input = madeUp(inputLength, 1);
+  const weight = madeUp(weightLength, 2);
+  const outGradient = madeUp(outputLength, 3);
+  eachDevice(`conv2d matches its references without subgroups: ${name}`, async (device) => {
+    const output = await runOnce(device, plain(conv2dForward(shape)), [input, weight, outputLength]);
+    assertClose(output, conv2dForwardReference(shape, { input, weight }), { what: "output" });
+    const inputGradient = await runOnce(device, plain(conv2dInputGradient(shape)), [outGradient, weight, inputLength]);
+    assertClose(inputGradient, conv2dInputGradientReference(shape, { outGradient, weight }), { what: "inputGradient" });
+    const kernels = conv2dWeightGradient(shape);
+    const sums = await runOnce(device, plain(kernels.partial), [
+      input,
+      outGradient,
+      kernels.reduce ? kernels.workspaceBytes / 4 : weightLength,
+    ]);
+    const weights = kernels.reduce ? await runOnce(device, kernels.reduce, [sums, weightLength]) : sums;
+    assertClose(weights, conv2dWeightGradientReference(shape, { input, outGradient }), { what: "weightGradient" });
+  });
+}
+
+eachDevice("the same weight gradient comes out bit for bit when it is computed again", async (device) => {
+  const shape = SHAPES["many pixels, few channels"];
+  const { inputLength, outputLength } = conv2dOutput(shape);
+  const data = { input: madeUp(inputLength, 1), outGradient: madeUp(outputLength, 3) };
+  const first = await weightGradient(device, shape, data);
+  for (let again = 0; again < 5; again++) assertEquals(await weightGradient(device, shape, data), first);
+});
 
 Deno.test("conv2dOutput() gives the sizes of the stem and refuses impossible shapes", () => {
   const stem = { ...base, height: 224, width: 225, inChannels: 3, outChannels: 32, stride: 2 };
