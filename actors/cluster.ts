@@ -56,7 +56,7 @@ export type RunOutcome =
   }
   | { readonly outcome: "failed"; readonly failure: RunFailure; readonly run: string };
 
-const localHost = "host-0";
+const { localHost } = actorIds;
 const stopGraceMs = 8_000;
 const silent: Log = () => {};
 

@@ -55,7 +55,7 @@ class Controller {
       case "host-ready":
         return this.#hostReady(state, { host: from, adapters: message.adapters });
       case "hello":
-        return this.#hello(state, { id: from, url: message.url });
+        return this.#hello(state, { id: from, url: message.url, pid: message.pid });
       case "source":
         state.stepsPerEpoch = message.stepsPerEpoch;
         state.images = message.images;
@@ -114,9 +114,11 @@ class Controller {
 
   #hostReady(state: ControllerState, joined: { host: string; adapters: readonly string[] }): Effect[] {
     if (state.phase !== "hosts" || state.hosts.includes(joined.host)) return [];
-    state.hosts.push(joined.host);
+    // The local host comes first, whoever joined before it.
+    if (joined.host === actorIds.localHost) state.hosts.unshift(joined.host);
+    else state.hosts.push(joined.host);
     this.ports.emit({ kind: "host-joined", ...joined });
-    if (state.hosts.length < this.options.hosts) return [];
+    if (state.hosts.length < this.options.hosts || state.hosts[0] !== actorIds.localHost) return [];
     const { replicas, cluster } = this.#config;
     state.phase = "starting";
     state.seats = seatReplicas(replicas, cluster.trainers);
@@ -130,8 +132,9 @@ class Controller {
     return [{ kind: "cancel-timer", name: "hosts" }, ...spawns, alarm("starting", cluster.startTimeoutMs)];
   }
 
-  #hello(state: ControllerState, actor: { id: string; url: string | null }): Effect[] {
+  #hello(state: ControllerState, actor: { id: string; url: string | null; pid: number }): Effect[] {
     state.urls.set(actor.id, actor.url);
+    this.ports.emit({ kind: "started", actor: actor.id, pid: actor.pid });
     if (state.phase !== "starting") return [];
     const expected = state.placements.map((placement) => placement.id);
     if (missing(expected, state.urls).length > 0) return [];

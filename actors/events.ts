@@ -33,6 +33,7 @@ export interface StepRecord {
 export type RunEvent =
   | { readonly kind: "host-joined"; readonly host: string; readonly adapters: readonly string[] }
   | { readonly kind: "starting"; readonly actors: readonly { id: string; host: string }[] }
+  | { readonly kind: "started"; readonly actor: string; readonly pid: number }
   | { readonly kind: "ready"; readonly actor: string; readonly detail: string }
   | { readonly kind: "resumed"; readonly step: number; readonly notes: readonly string[] }
   | { readonly kind: "step"; readonly record: StepRecord; readonly steps: number }

@@ -14,6 +14,8 @@ export interface TrainerSeat {
 /** Ids of the actors of which a run has one. */
 export const actorIds = {
   controller: "controller",
+  /** The host beside the controller: it alone may write checkpoints and is sure to have the images. */
+  localHost: "host-0",
   checkpointer: "checkpointer",
   loader: "loader-0",
   sinkhorn: "sinkhorn",

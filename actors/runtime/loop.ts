@@ -55,7 +55,8 @@ class Loop<S> implements ActorHandle {
   readonly #clock: Clock;
   readonly #mailbox: Mailbox;
   readonly #timers = new Map<string, () => void>();
-  readonly #tasks = new Set<AbortController>();
+  /** Tasks under way, with what cancels their deadlines. */
+  readonly #tasks = new Map<AbortController, () => void>();
   #state: S | undefined;
   #started = false;
   #scheduled = false;
@@ -166,7 +167,6 @@ class Loop<S> implements ActorHandle {
 
   #runTask(task: Extract<Effect, { kind: "task" }>): void {
     const controller = new AbortController();
-    this.#tasks.add(controller);
     const finish = () => {
       cancelDeadline();
       this.#tasks.delete(controller);
@@ -177,6 +177,7 @@ class Loop<S> implements ActorHandle {
       controller.abort(error);
       this.#fail(error);
     });
+    this.#tasks.set(controller, cancelDeadline);
     const open = () => this.#tasks.has(controller);
     new Promise<Message | void>((resolve) => resolve(task.run(controller.signal))).then((result) => {
       if (!open()) return;
@@ -227,8 +228,12 @@ class Loop<S> implements ActorHandle {
     this.#cancelHeartbeat();
     for (const cancel of this.#timers.values()) cancel();
     this.#timers.clear();
-    for (const task of [...this.#tasks]) task.abort(new Error(end.reason));
+    const tasks = [...this.#tasks];
     this.#tasks.clear();
+    for (const [task, cancelDeadline] of tasks) {
+      cancelDeadline();
+      task.abort(new Error(end.reason));
+    }
     this.#resolve(end);
   }
 }

@@ -185,6 +185,7 @@ Deno.test("when an actor ends, its tasks are aborted, its timers gone, and late 
   });
   actor.stop("outside");
   assertEquals(await endOf(actor), { reason: "outside" });
+  assertEquals(clock.pending, 0, "a deadline that is left would keep the process alive");
   pending.resolve(ping(2));
   actor.post(ping(3));
   clock.advance(1_000);
