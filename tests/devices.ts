@@ -25,9 +25,13 @@ for (const { provider, reason } of present.length > 0 ? refusals : []) {
   console.warn(`Tests do not run on provider "${provider}": ${reason}`);
 }
 
-// Never destroyed: a process that ends with devices open ends cleanly on both providers, while one that destroys a Dawn
-// device from an `unload` handler crashes after its last test.
 const devices = new Map<Provider, Promise<Device>>();
+
+// While the file's isolate still stands: destroying a Dawn device from an `unload` handler takes the process down, and
+// leaving it to the process's end does so once in a while, both after the last test has passed.
+Deno.test.afterAll(async () => {
+  for (const device of devices.values()) (await device).destroy();
+});
 
 /** The providers whose adapters this process sees. */
 export function providersPresent(): readonly Provider[] {
