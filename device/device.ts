@@ -84,7 +84,7 @@ export interface Device {
 
 /** Options of {@linkcode openDevice} (device/open.ts). */
 export interface OpenOptions {
-  /** `auto` takes Dawn where it loads (it needs `--allow-ffi`), Deno's own otherwise. @default "auto" */
+  /** `auto` takes Dawn on a GPU and Deno's own on a software adapter. @default "auto" */
   provider?: Provider | "auto";
   /** Part of the adapter's name that must match. */
   adapter?: string;
