@@ -11,7 +11,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "tensor": ["device", "kernels"],
   "nn": ["tensor", "type:device", "type:collectives"],
   "optim": ["tensor"],
-  "swav": ["tensor", "nn", "optim", "device", "kernels", "type:collectives"],
+  "swav": ["tensor", "nn", "optim", "kernels", "type:device", "type:collectives"],
   "evaluate": ["tensor", "nn", "optim", "data", "type:device"],
   "data": [],
   "wire": [],
