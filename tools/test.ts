@@ -15,10 +15,13 @@ const ROOT = decodeURIComponent(new URL("..", import.meta.url).pathname).replace
 /** Test processes at a time: two keep both cores busy while one of them waits for files, processes or the GPU. */
 const JOBS = Number(Deno.env.get("SEER_TEST_JOBS") ?? 2);
 
-const FILE_TIMEOUT_MS = 300_000;
+const FILE_TIMEOUT_MS = 480_000;
 const GATE_TIMEOUT_MS = 300_000;
 
 const REPORT_LINES_MAX = 200;
+
+/** Files that take minutes start first, so that none of them runs alone at the end. */
+const LONGEST_FIRST = ["tests/reference/pretrain_steps", "tests/examples/", "tests/reference/regnety"];
 
 /** What tests may do: they start processes with LD_LIBRARY_PATH (which needs all of run) and talk over loopback. */
 const PERMISSIONS = [
@@ -101,6 +104,11 @@ async function listFiles(folder: string, isWanted: (path: string) => boolean): P
   return files.sort();
 }
 
+function rank(file: string): number {
+  const place = LONGEST_FIRST.findIndex((start) => file.startsWith(start));
+  return place < 0 ? LONGEST_FIRST.length : place;
+}
+
 /** Sources and pages that hold an example: a block of TypeScript in a docstring or in Markdown. */
 async function listExamples(): Promise<string[]> {
   const files = await listFiles("", (path) => /\.(?:ts|md)$/.test(path) && !/^(?:tests|tools|bench)\//.test(path));
@@ -159,7 +167,8 @@ async function main(words: readonly string[]): Promise<number> {
   const env = await ensureVulkan({ log: (line) => console.log(line) });
   const reports = await Deno.makeTempDir({ prefix: "seer-test-" });
   const files = (await listFiles("tests", (path) => path.endsWith("_test.ts")))
-    .filter((path) => words.length === 0 || words.some((word) => path.includes(word)));
+    .filter((path) => words.length === 0 || words.some((word) => path.includes(word)))
+    .sort((a, b) => rank(a) - rank(b));
   // Types have been checked; a chosen file is checked on its own.
   const check = words.length === 0 ? ["--no-check"] : [];
   const { adapters, refusals } = await probeAdapters(env);
