@@ -2,11 +2,13 @@
  * SEER on Deno: self-supervised pretraining of RegNetY networks with SwAV, on a cluster of actors that compute on WebGPU.
  * An experiment is a short TypeScript file:
  *
- * ```ts no-run
+ * ```ts
  * import { evaluateRun, formatReport, pretrain } from "./mod.ts";
  *
- * const { run } = await pretrain({ preset: "quickstart", data: { folder: "images" }, steps: 300 });
- * console.log(formatReport(await evaluateRun(run)));
+ * if (import.meta.main) {
+ *   const { run } = await pretrain({ preset: "quickstart", data: { folder: "images" }, steps: 300 });
+ *   console.log(formatReport(await evaluateRun(run)));
+ * }
  * ```
  *
  * @module
