@@ -15,7 +15,6 @@ export interface CommandOptions {
   readonly join?: string;
   readonly token?: string;
   readonly advertise?: string;
-  readonly weights?: string;
   readonly json?: string;
   readonly singleProcess: boolean;
   readonly help: boolean;
@@ -30,7 +29,7 @@ export interface CommandLine {
   readonly overrides: readonly (readonly [string, string])[];
 }
 
-const texts = ["preset", "config", "resume", "hosts", "join", "token", "advertise", "weights", "json"];
+const texts = ["preset", "config", "resume", "hosts", "join", "token", "advertise", "json"];
 const switches = ["single-process", "help"];
 
 /**
@@ -79,7 +78,6 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
       join: text("join"),
       token: text("token") ?? undefined,
       advertise: text("advertise"),
-      weights: text("weights"),
       json: text("json"),
       singleProcess: parsed["single-process"] === true,
       help: parsed.help === true,

@@ -20,8 +20,13 @@ export async function quickstartCommand(line: CommandLine, argv: readonly string
     return exitCodeOf(outcome);
   }
   const unlabelled = await whyUnlabelled(outcome.run);
-  if (unlabelled === undefined) await printEvaluation(outcome.run, {});
-  else console.log(`\nno table: the network is trained, but there are no labels to judge it by\n${unlabelled}`);
+  if (unlabelled === undefined) {
+    await printEvaluation(outcome.run, {}).catch((error: unknown) => {
+      printOutcome(outcome);
+      console.error("the weights are there, but could not be evaluated:");
+      throw error;
+    });
+  } else console.log(`\nno table: the network is trained, but there are no labels to judge it by\n${unlabelled}`);
   printOutcome(outcome);
   console.log(`took ${duration((performance.now() - startedAt) / 1000)}`);
   if (unlabelled === undefined) console.log(`evaluate again: deno task evaluate ${outcome.run}`);
