@@ -99,15 +99,19 @@ async function forwardBackward(tape: Tape, input: ReplicaInput, context: StepCon
   const embeddings = l2Normalize(tape, projected);
   const scores = model.prototypes.forward(embeddings, { ...forward, pass: "prototypes" });
 
-  const queueScores = queue?.scores(model.prototypes);
-  const [scoreRows, embeddingRows] = await readTensors([scores, embeddings]);
-  const request = worldScores(scoreRows, { batch, assignCrops, columns: scores.shape[1], queue: await queueScores });
+  const [queueScores, [scoreRows, embeddingRows]] = await Promise.all([
+    queue?.scores(model.prototypes),
+    readTensors([scores, embeddings]),
+  ]);
+  const request = worldScores(scoreRows, { batch, assignCrops, columns: scores.shape[1], queue: queueScores });
   const codes = await context.assigner.assign({ step: context.step, replica, batch, ...request });
   queue?.push(embeddings, { batch, assignCrops });
 
   const losses = swavLoss(tape, { scores, codes }, { batch, assignCrops, temperature, replicas });
   const byTensor = new Map(model.parameters.map((parameter) => [parameter.tensor, parameter]));
   const lossRows = readTensors([losses]);
+  // A lost device fails the backward pass too; its failure is the one to tell.
+  lossRows.catch(() => {});
   await tape.backward(losses, {
     onGradient(leaf, gradient) {
       const parameter = byTensor.get(leaf);

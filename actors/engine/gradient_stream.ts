@@ -52,7 +52,12 @@ export class GradientStream implements GradientSum {
     const ready = progress.slices.finish(parameter.name);
     if (ready.length === 0) return;
     this.#readPending(replica, progress);
-    for (const slice of ready) this.#sums.push(this.#exchange(slice, replica, progress));
+    for (const slice of ready) {
+      const sum = this.#exchange(slice, replica, progress);
+      // Failures surface in finish(); when the step fails before that, they must not end the process.
+      sum.catch(() => {});
+      this.#sums.push(sum);
+    }
   }
 
   /** @inheritdoc */

@@ -75,7 +75,7 @@ export class RemotePeers implements Assigner {
     return false;
   }
 
-  #allReduce(key: string, values: Vector, member: { replica: number; group: ReplicaRange }): Promise<Vector> {
+  async #allReduce(key: string, values: Vector, member: { replica: number; group: ReplicaRange }): Promise<Vector> {
     const { replica, group } = member;
     const low = Math.max(group.low, this.#options.local.low);
     const high = Math.min(group.high, this.#options.local.high);
@@ -84,7 +84,7 @@ export class RemotePeers implements Assigner {
     if (pending.parts.has(replica)) throw new RangeError(`Replica ${replica} contributes twice to ${key}`);
     pending.parts.set(replica, values);
     if (pending.parts.size === high - low) this.#contribute(key, pending, { group, low, high });
-    return this.#within(pending.result.promise, `the sum ${key} from the parameter sync`);
+    return await this.#within(pending.result.promise, `the sum ${key} from the parameter sync`);
   }
 
   #contribute(key: string, pending: PendingSum, range: { group: ReplicaRange; low: number; high: number }): void {

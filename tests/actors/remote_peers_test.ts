@@ -1,0 +1,69 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { RemotePeers } from "../../actors/engine/remote_peers.ts";
+import { syncBehavior } from "../../actors/sync.ts";
+import { treeSum } from "../../collectives/tree.ts";
+import type { Message } from "../../wire/messages.ts";
+import { numbers } from "../kernels/run.ts";
+
+const world = { low: 0, high: 7 };
+
+/** Trainers that carry `ranges` of replicas and one sync shard between them; messages travel at once. */
+function trainers(ranges: readonly (readonly [number, number])[]): { peers: RemotePeers[]; sent: Message[] } {
+  const sync = syncBehavior();
+  const [state] = sync.init();
+  const sent: Message[] = [];
+  const peers = ranges.map(([low, high], index): RemotePeers =>
+    new RemotePeers({
+      local: { low, high },
+      timeoutMs: 5_000,
+      send(message) {
+        sent.push(message);
+        for (const effect of sync.handle(state, message, String(index))[1]) {
+          if (effect.kind === "send") peers[Number(effect.to)].receive(effect.message);
+        }
+      },
+    })
+  );
+  return { peers, sent };
+}
+
+Deno.test("a sum over replicas has the same bits whoever carries them, and a trainer sends whole nodes of the tree", async () => {
+  const vectors = Array.from({ length: 7 }, (_, replica) => numbers(5, replica + 1).map((v) => v * 7 ** replica));
+  const expected = treeSum(vectors);
+  for (const ranges of [[[0, 7]], [[0, 3], [3, 7]], [[0, 1], [1, 5], [5, 7]]] as const) {
+    const { peers, sent } = trainers(ranges);
+    const sums = ranges.flatMap(([low, high], index) =>
+      Array.from({ length: high - low }, (_, offset) => {
+        const replica = high - 1 - offset;
+        return peers[index].collective(replica, world).allReduce("k", vectors[replica].slice());
+      })
+    );
+    for (const sum of await Promise.all(sums)) assertEquals(sum, expected);
+    if (ranges.length === 1) assertEquals(sent, [], "a group that lives here sends nothing");
+    else assert(sent.length < 7, `${sent.length} messages for 7 replicas`);
+  }
+});
+
+Deno.test("sums of two groups under one key do not mix", async () => {
+  const { peers } = trainers([[0, 4]]);
+  const of = (replica: number, low: number) =>
+    peers[0].collective(replica, { low, high: low + 2 }).allReduce("k", new Float32Array([replica]));
+  const sums = await Promise.all([of(0, 0), of(2, 2), of(1, 0), of(3, 2)]);
+  assertEquals(sums.map(([sum]) => sum), [1, 5, 1, 5]);
+});
+
+Deno.test("a wait for the others that runs late says for what and what to change", async () => {
+  const peers = new RemotePeers({ local: { low: 0, high: 1 }, timeoutMs: 5, send() {} });
+  const sum = peers.collective(0, { low: 0, high: 2 }).allReduce("statistics/3/x", new Float32Array(1));
+  await assertRejects(() => sum, Error, "the sum statistics/3/x@0 from the parameter sync took longer than 5 ms");
+  const codes = peers.assign({ step: 3, replica: 0, batch: 1, rows: 1, scores: new Float32Array(1) });
+  await assertRejects(() => codes, Error, "codes of step 3 from the Sinkhorn coordinator took longer than 5 ms");
+});
+
+Deno.test("a replica that contributes twice to one sum is refused", async () => {
+  const peers = new RemotePeers({ local: { low: 0, high: 2 }, timeoutMs: 5, send() {} });
+  const collective = peers.collective(0, world);
+  const first = collective.allReduce("k", new Float32Array(1));
+  await assertRejects(() => collective.allReduce("k", new Float32Array(1)), RangeError, "Replica 0 contributes twice");
+  await assertRejects(() => first, Error, "took longer");
+});
