@@ -2,6 +2,7 @@
  * A whole run from this process: the controller here, a host beside it (or none but actors in this very process), until
  * the run has ended. What happens is told as events; the outcome is the result.
  */
+import { deadline } from "@std/async/deadline";
 import type { TrainConfig } from "../config.ts";
 import { controllerBehavior } from "./controller.ts";
 import type { RunEvent, RunFailure } from "./events.ts";
@@ -57,7 +58,9 @@ export type RunOutcome =
   | { readonly outcome: "failed"; readonly failure: RunFailure; readonly run: string };
 
 const { localHost } = actorIds;
-const stopGraceMs = 8_000;
+/** Longer than a host takes to kill an actor that does not stop. */
+const stopGraceMs = 10_000;
+const killGraceMs = 1_000;
 const silent: Log = () => {};
 
 /** Runs a cluster until its run has ended. Never rejects for a failure of an actor: that is an outcome. */
@@ -146,8 +149,10 @@ function startProcesses(options: ClusterOptions, control: (network: LinkNetwork)
   return {
     controller,
     async close() {
-      await host.stop(stopGraceMs);
       await opened.close("the run has ended");
+      // The host ends its actors first, then itself; its end of stdin would end it at once.
+      await deadline(host.exited, stopGraceMs).catch(() => {});
+      await host.stop(killGraceMs);
     },
   };
 }
@@ -182,7 +187,7 @@ function startInProcess(options: ClusterOptions, control: (network: LinkNetwork)
   return {
     controller,
     async close() {
-      await host.stop(stopGraceMs);
+      await host.stop(killGraceMs);
     },
   };
 }

@@ -65,6 +65,7 @@ class Controller {
         state.ready.add(from);
         return this.#whenReady(state);
       case "loaded":
+        state.loaded = true;
         state.step = message.step;
         state.plateau = nextPlateau.parse(message.progress);
         this.ports.emit({ kind: "resumed", step: message.step, notes: message.notes });
@@ -285,7 +286,10 @@ class Controller {
       hosts: () => ({ on: [`${this.options.hosts - state.hosts.length} more hosts`], doing: "join" }),
       starting: () => ({ on: missing(placed, state.urls), doing: "start" }),
       configuring: () => ({ on: missing(placed, state.ready), doing: "get ready" }),
-      restoring: () => ({ on: missing(state.seats.map(({ id }) => id), state.restored), doing: "take the checkpoint" }),
+      restoring: () =>
+        state.loaded
+          ? { on: missing(state.seats.map(({ id }) => id), state.restored), doing: "take the checkpoint" }
+          : { on: [actorIds.checkpointer], doing: "read the checkpoint" },
       step: () => ({ on: missing(state.seats.map(({ id }) => id), state.reports), doing: `finish step ${state.step}` }),
       saving: () => ({ on: [actorIds.checkpointer], doing: `write the checkpoint before step ${state.saving}` }),
     };

@@ -36,6 +36,8 @@ export interface ControllerState {
   /** Address of each actor that said hello; null for those that do not listen. */
   urls: Map<string, string | null>;
   ready: Set<string>;
+  /** Whether the checkpointer has read the checkpoint to resume from. */
+  loaded: boolean;
   restored: Set<string>;
   /** Last message of each actor, monotonic milliseconds. */
   heardAt: Map<string, number>;
@@ -74,6 +76,7 @@ export function initialState(): ControllerState {
     seats: [],
     urls: new Map(),
     ready: new Set(),
+    loaded: false,
     restored: new Set(),
     heardAt: new Map(),
     lost: new Map(),

@@ -109,8 +109,10 @@ Deno.test("every wait of the controller has a deadline that names whom it waits 
       readies(run, actors.filter((id) => id !== "loader-0"));
       return run;
     }, /for loader-0 to get ready/],
+    ["restoring", () => training({ resume: {} }), /for checkpointer to read the checkpoint/],
     ["restoring", () => {
       const run = training({ resume: {} });
+      run.say("checkpointer", { type: "loaded", step: 2, digest, progress: {}, notes: [] });
       run.say("trainer-1", { type: "restored", step: 2 });
       return run;
     }, /for trainer-0 to take the checkpoint/],
