@@ -22,6 +22,8 @@ export type { ControllerOptions, ControllerPorts, ControllerState } from "./cont
 
 /** Longest silence of an actor's main thread before it counts as frozen. */
 const silenceMs = 60_000;
+/** Silence that makes an actor suspect when something is late: a few heartbeats. */
+const lateMs = 4_000;
 const watchMs = 2_000;
 /** Time for the better-informed report (last words, exit code) to arrive before a lost link is reported. */
 const lostLinkGraceMs = 1_500;
@@ -299,15 +301,30 @@ class Controller {
     if (wait === undefined) return [];
     const actor = wait.on[0] ?? actorIds.sinkhorn;
     const error = `waited too long for ${wait.on.join(", ") || actor} to ${wait.doing}`;
-    return this.#fail(state, { actor, error, lines: tailOf(state, actor) });
+    const frozen = this.#silent(state, lateMs);
+    // Whoever waits for a frozen actor is late too; when everyone is silent, it is this process that was late.
+    if (frozen === undefined || placed.every((id) => this.#silentMs(state, id) > lateMs)) {
+      return this.#fail(state, { actor, error, lines: tailOf(state, actor) });
+    }
+    const since = `${frozen} has given no sign of life for ${Math.round(this.#silentMs(state, frozen) / 1000)} s`;
+    return this.#fail(state, { actor: frozen, error: `${error}; ${since}`, lines: tailOf(state, frozen) });
+  }
+
+  #silentMs(state: ControllerState, id: string): number {
+    return this.ports.now() - (state.heardAt.get(id) ?? this.ports.now());
+  }
+
+  /** The started actor that was heard of longest ago, if that is more than `limitMs` ago. */
+  #silent(state: ControllerState, limitMs: number): string | undefined {
+    const started = [...state.urls.keys()].filter((id) => this.#silentMs(state, id) > limitMs);
+    return started.sort((a, b) => this.#silentMs(state, b) - this.#silentMs(state, a))[0];
   }
 
   #watch(state: ControllerState): Effect[] {
-    const now = this.ports.now();
-    const silent = [...state.heardAt].find(([id, at]) => state.urls.has(id) && now - at > silenceMs);
-    if (silent === undefined) return [alarm("watch", watchMs)];
-    const error = `no sign of life for ${Math.round((now - silent[1]) / 1000)} s`;
-    return this.#fail(state, { actor: silent[0], error, lines: tailOf(state, silent[0]) });
+    const actor = this.#silent(state, silenceMs);
+    if (actor === undefined) return [alarm("watch", watchMs)];
+    const error = `no sign of life for ${Math.round(this.#silentMs(state, actor) / 1000)} s`;
+    return this.#fail(state, { actor, error, lines: tailOf(state, actor) });
   }
 
   #lost(state: ControllerState): Effect[] {

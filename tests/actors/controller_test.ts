@@ -230,6 +230,18 @@ Deno.test("a lost link, an ended process and a long silence each fail the run by
   assertEquals([silent.failure.actor, silent.failure.error], ["trainer-0", "no sign of life for 61 s"]);
 });
 
+Deno.test("when a step is late because an actor is frozen, that actor is named, not those who wait for it", () => {
+  const run = training();
+  run.advance(5_000);
+  for (const id of actors) if (id !== "sync-0") run.say(id, { type: "heartbeat", id, handled: 1 });
+  run.alarm("step");
+  assertEquals(run.failure.actor, "sync-0");
+  assertStringIncludes(
+    run.failure.error,
+    "trainer-0, trainer-1 to finish step 0; sync-0 has given no sign of life for 5 s",
+  );
+});
+
 Deno.test("the local host carries the single actors although another joined before it", () => {
   const run = drive({ hosts: 2 });
   for (const id of ["host-b", "host-b", "host-0"]) run.say(id, { type: "host-ready", adapters: [] });

@@ -42,6 +42,23 @@ for (const victim of ["trainer-1", "sync-0", "loader-0", "host-0"]) {
   });
 }
 
+Deno.test("a trainer that is frozen ends the run by name and is killed", async () => {
+  await withRuns(async (place) => {
+    let pid = 0;
+    const { outcome } = await run({
+      config: place.config({ steps: 500, cluster: { trainers: 2, stepTimeoutMs: 6_000 } }),
+      onEvent(event) {
+        if (event.kind === "started" && event.actor === "trainer-1") pid = event.pid;
+        if (event.kind === "step" && event.record.step === 2) Deno.kill(pid, "SIGSTOP");
+      },
+    });
+    assert(outcome.outcome === "failed", outcome.outcome);
+    assertEquals(outcome.failure.actor, "trainer-1");
+    assertMatch(outcome.failure.error, /no sign of life/);
+    assert(!await alive(pid), "the frozen process is left");
+  });
+});
+
 Deno.test("a folder without images fails the run with the loader's own words and its last lines", async () => {
   await withRuns(async (place) => {
     for await (const { name } of Deno.readDir(place.images)) await Deno.remove(`${place.images}/${name}`);
