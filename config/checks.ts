@@ -54,6 +54,12 @@ function checkModel({ model }: TrainConfig): Fault | undefined {
   }
 }
 
+function checkOptimizer({ optimizer }: TrainConfig): Fault | undefined {
+  if (optimizer.excludeBiasAndNorm && optimizer.name !== "larc") {
+    return { path: "optimizer.excludeBiasAndNorm", requirement: "be false unless optimizer.name is larc", found: true };
+  }
+}
+
 function checkCrops({ crops, assignCrops }: TrainConfig): Fault | undefined {
   const sizes = crops.flatMap((crop) => Array<number>(crop.count).fill(crop.size));
   if (sizes.length < 2) {
@@ -128,7 +134,7 @@ function checkLength(config: TrainConfig): Fault | undefined {
     (queue.length > 0 ? under("queue.startStep", queue.startStep) : undefined);
 }
 
-const checks: readonly Check[] = [checkModel, checkCrops, checkRanges, checkReplicas, checkLength];
+const checks: readonly Check[] = [checkModel, checkOptimizer, checkCrops, checkRanges, checkReplicas, checkLength];
 
 /** The first broken rule of `config`, if any. */
 export function findFault(config: TrainConfig): Fault | undefined {

@@ -97,6 +97,10 @@ Deno.test("rules that join several keys are told with the key at fault", () => {
     [{ crops: [crop(8, 1)], assignCrops: [0] }, "crops must add up to at least 2 crops per image"],
     [{ prototypes: { frozenSteps: 5 } }, "prototypes.frozenSteps must be less than steps (5)"],
     [{ schedule: { warmupSteps: 9 } }, "schedule.warmupSteps must be less than steps (5)"],
+    [
+      { optimizer: { excludeBiasAndNorm: true } },
+      "optimizer.excludeBiasAndNorm must be false unless optimizer.name is larc",
+    ],
     [{ epochs: 2 }, "epochs must not be given beside steps"],
     [{ queue: { length: 10 } }, "queue.length must be a multiple of replicas (4)"],
     [{ augmentation: { blurSigma: [2, 0.1] } }, "augmentation.blurSigma must be [smallest, largest]"],

@@ -125,13 +125,15 @@ Deno.test("edit distance counts insertions, deletions, changes and swaps", () =>
   assertEquals(editDistance("kitten", "sitting"), 3);
 });
 
-Deno.test("one typing slip in any key finds that key again", () => {
+Deno.test("one typing slip in any key finds that key, or one as near", () => {
   const paths = configKeys.map((key) => key.path).filter((path) => path.includes(".") && !path.includes("["));
   fc.assert(fc.property(fc.constantFrom(...paths), fc.nat(), (path, place) => {
     // Dropping one letter of the last word.
     const at = path.length - 1 - place % (path.length - 1 - path.lastIndexOf("."));
-    const found = nearest(path.slice(0, at) + path.slice(at + 1), paths);
-    assertEquals(found, path);
+    const slip = path.slice(0, at) + path.slice(at + 1);
+    // "optimizer.beta" is as near to beta1 as to beta2: either answer is right.
+    const near = paths.filter((other) => editDistance(other, slip) <= 1);
+    assertEquals(near.includes(nearest(slip, paths)), true, `${slip}: one of ${near.join(", ")}`);
   }));
 });
 
