@@ -3,6 +3,8 @@
  * and Dawn) stand behind it and pass one exam (`tests/device/device_exam.ts`). It knows no tensor, gradient or message.
  */
 import type { Kernel, KernelFeature } from "../kernels/kernel.ts";
+import type { MatrixConfiguration } from "../kernels/variant.ts";
+import type { ChoiceRecord, KernelChoices } from "./choices.ts";
 
 /** Which WebGPU implementation runs the kernels. */
 export type Provider = "deno" | "dawn";
@@ -17,6 +19,10 @@ export interface AdapterDescription {
   /** `cpu` for software adapters (lavapipe, SwiftShader), `gpu` otherwise; it decides which kernel variants are used. */
   readonly kind: "cpu" | "gpu";
   readonly features: readonly KernelFeature[];
+  /** Lanes of a subgroup, least and most; 0 where there are no subgroups. */
+  readonly subgroupSizes: readonly [min: number, max: number];
+  /** What the matrix units multiply; empty where there are none or the provider hides them. */
+  readonly matrices: readonly MatrixConfiguration[];
   readonly limits: {
     readonly bufferBytesMax: number;
     readonly bindingBytesMax: number;
@@ -56,6 +62,8 @@ export type HostArray =
 export interface Device {
   readonly adapter: AdapterDescription;
   readonly memory: MemoryUse;
+  /** Which variants of heavy operations run here. */
+  readonly choices: KernelChoices;
   /** A buffer from the pool, at least `byteLength` bytes; contents undefined. */
   allocate(byteLength: number): DeviceBuffer;
   /** A new buffer holding `data`. */
@@ -88,4 +96,6 @@ export interface OpenOptions {
   provider?: Provider | "auto";
   /** Part of the adapter's name that must match. */
   adapter?: string;
+  /** Recorded choices of variants. @default every operation's stated default */
+  choices?: ChoiceRecord;
 }

@@ -26,7 +26,7 @@ export async function openDevice(options: OpenOptions = {}): Promise<Device> {
     const name = options.adapter === undefined ? "" : ` with "${options.adapter}" in its name`;
     throw new NoAdapterError(`was found for provider "${wanted}"${name}`, refusals);
   }
-  return new WebGpuDevice(await openAdapter(chosen), chosen.description);
+  return new WebGpuDevice(await openAdapter(chosen), chosen.description, options.choices);
 }
 
 /** Every adapter of every provider that loads; a provider that does not load is left out. */

@@ -129,6 +129,9 @@ function describe(provider: Provider, adapter: GPUAdapter): AdapterDescription {
     features: names.filter((feature) =>
       feature === "subgroups" ? hasSubgroups(provider, adapter) : present.has(FEATURE_NAMES[feature])
     ),
+    subgroupSizes: subgroupSizes(provider, adapter),
+    // Filled in from Dawn's adapter.info.subgroupMatrixConfigs.
+    matrices: [],
     limits: {
       bufferBytesMax: limits.maxBufferSize,
       bindingBytesMax: limits.maxStorageBufferBindingSize,
@@ -143,10 +146,16 @@ function describe(provider: Provider, adapter: GPUAdapter): AdapterDescription {
  * Whether 8 lanes fit a subgroup. Deno grants subgroups on Vulkan and Metal but does not list them; an adapter without
  * them reports the standard's widest range, 4 to 128.
  */
-function hasSubgroups(provider: Provider, { features, info }: GPUAdapter): boolean {
-  const sizeMin = "subgroupMinSize" in info && typeof info.subgroupMinSize === "number" ? info.subgroupMinSize : 0;
+function hasSubgroups(provider: Provider, adapter: GPUAdapter): boolean {
+  return subgroupSizes(provider, adapter)[0] >= 8;
+}
+
+function subgroupSizes(provider: Provider, { features, info }: GPUAdapter): readonly [number, number] {
   const present = new Set<string>(features);
-  return sizeMin >= 8 && (provider === "deno" || present.has("subgroups"));
+  const size = (name: "subgroupMinSize" | "subgroupMaxSize") =>
+    name in info && typeof info[name] === "number" ? info[name] : 0;
+  if (provider === "dawn" && !present.has("subgroups")) return [0, 0];
+  return [size("subgroupMinSize"), size("subgroupMaxSize")];
 }
 
 function firstLine(cause: unknown): string {

@@ -7,6 +7,7 @@
 import type { Access, Kernel } from "../kernels/kernel.ts";
 import { BindingCache } from "./binding_cache.ts";
 import { BufferPool, type Slot } from "./buffer_pool.ts";
+import { type ChoiceRecord, KernelChoices } from "./choices.ts";
 import type { AdapterDescription, Device, DeviceBuffer, HostArray, MemoryUse } from "./device.ts";
 import { checkBindings, checkGrid, enabling, errorOf, messageOf, paddedToWords, variantFor } from "./checks.ts";
 import { DeviceError, DeviceLostError, KernelError } from "./errors.ts";
@@ -33,6 +34,7 @@ interface Batch {
 /** A WebGPU device behind the {@linkcode Device} interface; made by `openDevice`. */
 export class WebGpuDevice implements Device {
   readonly adapter: AdapterDescription;
+  readonly choices: KernelChoices;
   readonly #gpu: GPUDevice;
   readonly #pool: BufferPool<GPUBuffer>;
   readonly #live = new WeakMap<DeviceBuffer, Slot<GPUBuffer>>();
@@ -51,9 +53,10 @@ export class WebGpuDevice implements Device {
   #judged = 0;
   #destroyed = false;
 
-  constructor(gpu: GPUDevice, adapter: AdapterDescription) {
+  constructor(gpu: GPUDevice, adapter: AdapterDescription, choices?: ChoiceRecord) {
     this.#gpu = gpu;
     this.adapter = adapter;
+    this.choices = new KernelChoices({ ...adapter, ...adapter.limits }, choices);
     this.#pool = new BufferPool<GPUBuffer>({
       create: (byteLength) => this.#createBuffer(byteLength),
       destroy: (slot) => {

@@ -3,8 +3,9 @@
  * torchvision's; how they lie on the device is decided here too. It knows no optimiser and no loss.
  */
 import type { VectorSum } from "../tensor/ops/batch_norm.ts";
+import type { SavedStatistics } from "../tensor/statistics.ts";
 import type { Tape } from "../tensor/tape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import type { Storage, Tensor } from "../tensor/tensor.ts";
 
 /**
  * What a parameter is, which decides its layout and what an optimiser may exclude: `convolution` lies as
@@ -41,6 +42,10 @@ export interface ForwardContext {
   readonly collective?: VectorSum;
   /** Names this pass within the step, e.g. `crops-large`; part of the keys of exchanges. */
   readonly pass: string;
+  /** How activations are stored. @default "f32" */
+  readonly storage?: Storage;
+  /** Batch statistics that an earlier pass over the same inputs left; recomputation takes them instead of its own. */
+  readonly statistics?: SavedStatistics;
 }
 
 /** A layer or model. */

@@ -6,7 +6,8 @@
 import type { Device, DeviceBuffer } from "../device/device.ts";
 import { accumulate, add } from "../kernels/elementwise.ts";
 import type { Kernel } from "../kernels/kernel.ts";
-import { sizeOf, type Tensor, tensorFrom, tensorOver } from "./tensor.ts";
+import type { Storage } from "../kernels/variant.ts";
+import { bytesOf, sizeOf, type Tensor, tensorFrom, tensorOver } from "./tensor.ts";
 
 /** Gradients towards a step's inputs, in their order; `undefined` where none is needed. */
 export type InputGradients = readonly (Tensor | undefined)[];
@@ -58,9 +59,10 @@ export class Tape {
   }
 
   /** A tensor owned by this tape; contents undefined. */
-  allocate(shape: readonly number[]): Tensor {
+  allocate(shape: readonly number[], dtype: Storage = "f32"): Tensor {
     this.#checkAlive();
-    return this.adopt(tensorOver(this.device, this.device.allocate(4 * sizeOf(shape)), { shape }));
+    const buffer = this.device.allocate(bytesOf(dtype) * sizeOf(shape));
+    return this.adopt(tensorOver(this.device, buffer, { shape, dtype }));
   }
 
   /** Makes this tape the owner of a tensor. */

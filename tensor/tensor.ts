@@ -3,13 +3,16 @@
  * do not.
  */
 import type { Device, DeviceBuffer } from "../device/device.ts";
+import type { Storage } from "../kernels/variant.ts";
+
+export type { Storage };
 
 /** Dense row-major numbers on a device. Whoever created it frees it; a {@linkcode Tape} frees what its ops created. */
 export interface Tensor {
   readonly device: Device;
   readonly buffer: DeviceBuffer;
   readonly shape: readonly number[];
-  readonly dtype: "f32";
+  readonly dtype: Storage;
   /** Number of elements. */
   readonly size: number;
   /** Whether a tape that reads this tensor as a leaf (a parameter) computes its gradient. */
@@ -23,14 +26,19 @@ export function sizeOf(shape: readonly number[]): number {
   return size;
 }
 
+/** Bytes of one number. */
+export function bytesOf(dtype: Storage): 2 | 4 {
+  return dtype === "f16" ? 2 : 4;
+}
+
 /** Wraps a buffer. */
 export function tensorOver(
   device: Device,
   buffer: DeviceBuffer,
-  options: { shape: readonly number[]; requiresGradient?: boolean },
+  options: { shape: readonly number[]; requiresGradient?: boolean; dtype?: Storage },
 ): Tensor {
-  const { shape, requiresGradient = false } = options;
-  return { device, buffer, shape, dtype: "f32", size: sizeOf(shape), requiresGradient };
+  const { shape, requiresGradient = false, dtype = "f32" } = options;
+  return { device, buffer, shape, dtype, size: sizeOf(shape), requiresGradient };
 }
 
 /**
@@ -65,9 +73,14 @@ export function zeros(device: Device, shape: readonly number[], options: { requi
 export async function readTensors(tensors: readonly Tensor[]): Promise<Float32Array<ArrayBuffer>[]> {
   if (tensors.length === 0) return [];
   const parts = await tensors[0].device.read(
-    tensors.map(({ buffer, size }) => ({ buffer, byteLength: 4 * size })),
+    tensors.map(({ buffer, size, dtype }) => ({ buffer, byteLength: bytesOf(dtype) * size })),
   );
-  return parts.map((bytes, i) => new Float32Array(bytes.buffer, bytes.byteOffset, tensors[i].size));
+  return parts.map((bytes, i) => {
+    const { size, dtype } = tensors[i];
+    return dtype === "f16"
+      ? Float32Array.from(new Float16Array(bytes.buffer, bytes.byteOffset, size))
+      : new Float32Array(bytes.buffer, bytes.byteOffset, size);
+  });
 }
 
 /** Gives the tensors' buffers back to their device. */

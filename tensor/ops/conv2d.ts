@@ -1,13 +1,13 @@
 /** 2-D convolution on the tape, forward and both gradients. */
+import { conv2dOutput, type Conv2dShape } from "../../kernels/conv2d.ts";
 import {
-  conv2dForward,
-  conv2dInputGradient,
-  conv2dOutput,
-  type Conv2dShape,
-  conv2dWeightGradient,
-} from "../../kernels/conv2d.ts";
+  conv2dForwardOperation,
+  conv2dInputGradientOperation,
+  conv2dWeightGradientOperation,
+} from "../../kernels/operations.ts";
 import type { Tape } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
+import { runHeavy } from "./heavy.ts";
 
 /** Geometry of {@linkcode conv2d}, the same in both directions. */
 export interface Conv2dOptions {
@@ -40,7 +40,12 @@ export function convolve(
   { x, weight, shape, outputShape }: { x: Tensor; weight: Tensor; shape: Conv2dShape; outputShape: readonly number[] },
 ): Tensor {
   const output = tape.allocate(outputShape);
-  tape.run(conv2dForward(shape), [x, weight, output]);
+  const { device } = tape;
+  runHeavy(device, { operation: conv2dForwardOperation, shape }, {
+    input: x.buffer,
+    weight: weight.buffer,
+    output: output.buffer,
+  });
   return tape.record({
     inputs: [x, weight],
     output,
@@ -48,29 +53,22 @@ export function convolve(
       let weightGradient: Tensor | undefined;
       if (tape.needsGradient(weight)) {
         weightGradient = tape.allocate(weight.shape);
-        convolutionWeightGradient(tape, { x, gradient, weightGradient, shape });
+        runHeavy(device, { operation: conv2dWeightGradientOperation, shape }, {
+          input: x.buffer,
+          outGradient: gradient.buffer,
+          weightGradient: weightGradient.buffer,
+        });
       }
       let xGradient: Tensor | undefined;
       if (tape.needsGradient(x)) {
         xGradient = tape.allocate(x.shape);
-        tape.run(conv2dInputGradient(shape), [gradient, weight, xGradient]);
+        runHeavy(device, { operation: conv2dInputGradientOperation, shape }, {
+          outGradient: gradient.buffer,
+          weight: weight.buffer,
+          inputGradient: xGradient.buffer,
+        });
       }
       return [xGradient, weightGradient];
     },
-  });
-}
-
-function convolutionWeightGradient(
-  tape: Tape,
-  { x, gradient, weightGradient, shape }: { x: Tensor; gradient: Tensor; weightGradient: Tensor; shape: Conv2dShape },
-): void {
-  const { partial, reduce, workspaceBytes } = conv2dWeightGradient(shape);
-  if (reduce === undefined) {
-    tape.run(partial, [x, gradient, weightGradient]);
-    return;
-  }
-  tape.scratch(workspaceBytes / 4, (workspace) => {
-    tape.device.run(partial, [x.buffer, gradient.buffer, workspace]);
-    tape.device.run(reduce, [workspace, weightGradient.buffer]);
   });
 }

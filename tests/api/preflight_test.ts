@@ -12,6 +12,8 @@ function adapter(bytes: number, provider: "deno" | "dawn" = "deno"): AdapterDesc
     architecture: "",
     kind: "cpu",
     features: [],
+    subgroupSizes: [0, 0],
+    matrices: [],
     limits: {
       bufferBytesMax: bytes,
       bindingBytesMax: bytes,

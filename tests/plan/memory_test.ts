@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { parseConfig } from "../../config.ts";
+import { KernelChoices } from "../../device/choices.ts";
 import type { Device, DeviceBuffer, HostArray } from "../../device/device.ts";
 import { regnetY } from "../../nn/regnet.ts";
 import { trunkActivations } from "../../plan/memory.ts";
@@ -16,6 +17,8 @@ class CountingDevice implements Device {
     architecture: "",
     kind: "cpu" as const,
     features: [],
+    subgroupSizes: [0, 0] as const,
+    matrices: [],
     limits: {
       bufferBytesMax: 2 ** 40,
       bindingBytesMax: 2 ** 40,
@@ -24,6 +27,7 @@ class CountingDevice implements Device {
       workgroupInvocationsMax: 256,
     },
   };
+  readonly choices = new KernelChoices({ ...this.adapter, ...this.adapter.limits });
   #live = 0;
   #peak = 0;
   #id = 0;

@@ -1,0 +1,65 @@
+/**
+ * Which variant of each heavy operation a device runs: what was recorded for the shape, or the operation's stated default.
+ * Every trainer of a run has the same choices, because another order of a sum gives other bits. How choices are found is
+ * the tuner's business.
+ */
+import type { Capabilities, HeavyOperation, Program, Variant } from "../kernels/variant.ts";
+
+/** Names of variants by {@linkcode choiceKey}. */
+export type ChoiceRecord = Readonly<Record<string, string>>;
+
+/** `"conv2d forward: 3x3/2 3→32, 16×224×224"`. */
+export function choiceKey<Shape, Role extends string>(operation: HeavyOperation<Shape, Role>, shape: Shape): string {
+  return `${operation.name}: ${operation.describe(shape)}`;
+}
+
+/** The variant recorded for the shape, or the stated default. */
+export class KernelChoices {
+  readonly #capabilities: Capabilities;
+  readonly #recorded = new Map<string, string>();
+
+  constructor(capabilities: Capabilities, recorded: ChoiceRecord = {}) {
+    this.#capabilities = capabilities;
+    for (const [key, name] of Object.entries(recorded)) this.#recorded.set(key, name);
+  }
+
+  /** The device that the choices are for. */
+  get capabilities(): Capabilities {
+    return this.#capabilities;
+  }
+
+  /** Records a choice. */
+  set(key: string, variant: string): void {
+    this.#recorded.set(key, variant);
+  }
+
+  /** What was recorded. */
+  toJSON(): ChoiceRecord {
+    return Object.fromEntries([...this.#recorded].sort(([a], [b]) => a < b ? -1 : 1));
+  }
+
+  /**
+   * The variant to run.
+   *
+   * @throws RangeError when the recorded one is unknown here or cannot run on this device.
+   */
+  variant<Shape, Role extends string>(operation: HeavyOperation<Shape, Role>, shape: Shape): Variant<Shape, Role> {
+    const device = this.#capabilities;
+    const name = this.#recorded.size === 0 ? undefined : this.#recorded.get(choiceKey(operation, shape));
+    if (name === undefined) return operation.usual(shape, device);
+    const variant = operation.variants(shape).find((candidate) => candidate.name === name);
+    const refusal = variant === undefined ? "this version has no such variant" : variant.refuses(shape, device);
+    if (variant === undefined || refusal !== undefined) {
+      throw new RangeError(
+        `Cannot run "${choiceKey(operation, shape)}" as recorded, by variant "${name}": ${refusal}; ` +
+          "start the run anew, or run it on hosts like those it was recorded on",
+      );
+    }
+    return variant;
+  }
+
+  /** The kernels to run. */
+  program<Shape, Role extends string>(operation: HeavyOperation<Shape, Role>, shape: Shape): Program<Role> {
+    return this.variant(operation, shape).program(shape, this.#capabilities);
+  }
+}
