@@ -1,0 +1,100 @@
+/**
+ * WGSL that moves four (or eight) neighbouring elements between memory and vec4f, by the widest loads that the array's
+ * strides allow, and masks what lies outside. Knows no operation.
+ */
+import { range } from "../tiles.ts";
+import type { Storage } from "../variant.ts";
+import type { GemmBuffer, TileSizes } from "./problem.ts";
+
+/** Elements that one access of a buffer moves. */
+export type Width = 1 | 2 | 4 | 8;
+
+/** An array as a kernel binds it. */
+export interface Elements {
+  /** WGSL name. */
+  readonly name: string;
+  readonly storage: Storage;
+  readonly width: Width;
+}
+
+/** The widest access that all of `strides` (elements) allow; 8, a 16-byte load, only of f16 and where asked for. */
+export function widthOf(strides: readonly number[], options: { storage: Storage; fetch?: TileSizes["fetch"] }): Width {
+  const { storage, fetch = 4 } = options;
+  const widths: readonly Width[] = storage === "f16" && fetch === 8 ? [8, 4, 2] : [4, 2];
+  return widths.find((width) => strides.every((stride) => stride % width === 0)) ?? 1;
+}
+
+const scalar = (storage: Storage) => storage === "f16" ? "f16" : "f32";
+
+/** WGSL vector of four. */
+export const vector4 = (storage: Storage) => `vec4<${scalar(storage)}>`;
+
+function elementType({ storage, width }: Pick<Elements, "storage" | "width">): string {
+  if (width === 8) return "vec4u";
+  return width === 1 ? scalar(storage) : `vec${width}<${scalar(storage)}>`;
+}
+
+/** The binding of `length` elements. */
+export function binding<Role extends string>(
+  { name, storage, width }: Elements,
+  { role, access, length }: { role: Role | "workspace"; access: "read" | "write"; length: number },
+): GemmBuffer<Role> {
+  return { role, name, access, type: `array<${elementType({ storage, width })}, ${Math.ceil(length / width)}>` };
+}
+
+/** WGSL type of what {@linkcode fetchOf} gives. */
+export const rawType = ({ storage, width }: Elements) => width === 8 ? "vec4u" : vector4(storage);
+
+/** Elements that {@linkcode fetchOf} gives. */
+export const fetchLength = ({ width }: Elements): 4 | 8 => width === 8 ? 8 : 4;
+
+/** Expression that loads four (with a width of 8 eight) elements from element `at`, a name or a bracketed expression. */
+export function fetchOf({ name, storage, width }: Elements, at: string): string {
+  if (width >= 4) return `${name}[${at} / ${width}u]`;
+  if (width === 2) return `${vector4(storage)}(${name}[${at} / 2u], ${name}[${at} / 2u + 1u])`;
+  return `${vector4(storage)}(${range(4).map((i) => `${name}[${at} + ${i}u]`).join(", ")})`;
+}
+
+/** The fours in a fetched value, as `as`. */
+export function foursOf({ storage, width }: Elements, { raw, as }: { raw: string; as: Storage }): string[] {
+  if (width === 8) {
+    return ["xy", "zw"].map((pair) => {
+      const halves = `bitcast<vec4<f16>>(${raw}.${pair})`;
+      return as === "f16" ? halves : `vec4f(${halves})`;
+    });
+  }
+  return [as === storage ? raw : `${vector4(as)}(${raw})`];
+}
+
+/** Where a fetch of `width` elements at `position`, WGSL, may start so that it stays below `count`. */
+export function clamped(position: string, count: number, width: Width): string {
+  return `min(${position}, ${Math.max(0, count - width)}u)`;
+}
+
+/**
+ * A condition on four neighbours from `first`, WGSL u32, being below `end`: one for all where fours never straddle the
+ * end (`whole`), else one each.
+ */
+export function below(first: string, end: string, whole: boolean): string {
+  return whole ? `${first} < ${end}` : `(vec4u(${first}) + vec4u(0u, 1u, 2u, 3u)) < vec4u(${end})`;
+}
+
+/** Statements that store the vec4f `value` at element `at`; of the four, those whose number is below `count` where given. */
+export function storeOf(
+  { name, storage, width }: Elements,
+  { at, value, count }: { at: string; value: string; count?: string },
+): string {
+  if (width === 8) throw new TypeError("Cannot store by width 8: results are stored by at most 4");
+  const converted = storage === "f16" ? `vec4<f16>(${value})` : value;
+  if (width === 4) return `${name}[${at} / 4u] = ${converted};`;
+  const parts = width === 2 ? ["xy", "zw"] : ["x", "y", "z", "w"];
+  return parts.map((part, i) => {
+    const store = `${name}[${at}${width === 2 ? " / 2u" : ""} + ${i}u] = ${
+      storage === "f16" ? `${width === 2 ? "vec2<f16>" : "f16"}(${value}.${part})` : `${value}.${part}`
+    };`;
+    return count === undefined || i === 0 ? store : `if (${i * width}u < ${count}) { ${store} }`;
+  }).join("\n");
+}
+
+/** `value` as memory of that storage would give it back. */
+export const rounded = (value: string, storage: Storage) => storage === "f16" ? `vec4f(vec4<f16>(${value}))` : value;
