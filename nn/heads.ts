@@ -10,7 +10,8 @@ import type { ForwardContext, Module, ModuleBuffer, Parameter } from "./module.t
 /** Where and from what a head is made. */
 export interface HeadOptions {
   device: Device;
-  seed: number;
+  /** Without one the weights are zeros. */
+  seed: number | undefined;
   /** Put before every name, e.g. `head.`. @default "" */
   prefix?: string;
 }

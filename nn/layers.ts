@@ -19,7 +19,8 @@ export const BATCH_NORM_MOMENTUM = 0.1;
 /** Where a model's parameters are made. */
 export interface Maker {
   readonly device: Device;
-  readonly seed: number;
+  /** Of the initial weights; without one they are zeros, for a device that computes nothing. */
+  readonly seed: number | undefined;
 }
 
 /** Makes and initialises one parameter. `deviceShape` defaults to the file shape. */
@@ -29,7 +30,9 @@ export function makeParameter(
 ): Parameter {
   const { name, shape, kind, distribution, deviceShape = shape } = wanted;
   const count = shape.reduce((a, b) => a * b, 1);
-  const data = toDevice(initialise(distribution, { seed, name, count }), { kind, shape });
+  const data = seed === undefined
+    ? new Float32Array(count)
+    : toDevice(initialise(distribution, { seed, name, count }), { kind, shape });
   return { name, shape, kind, tensor: tensorFrom(device, data, deviceShape, { requiresGradient: true }) };
 }
 

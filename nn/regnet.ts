@@ -13,8 +13,8 @@ import { type BlockSpec, regnetBlocks, type RegnetSpec } from "./regnet_spec.ts"
 /** Options of {@linkcode regnetY}. */
 export interface RegnetOptions {
   device: Device;
-  /** Every initial weight is a function of this and the parameter's name. */
-  seed: number;
+  /** Every initial weight is a function of this and the parameter's name; zeros without it. */
+  seed: number | undefined;
   /** Put before every name, e.g. `trunk.`. @default "" */
   prefix?: string;
 }

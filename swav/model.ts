@@ -18,8 +18,8 @@ export interface SwavModelSpec {
   readonly headDims: readonly number[];
   readonly headBatchNorm: boolean;
   readonly prototypes: number;
-  /** Every initial weight is a function of this and the weight's name. */
-  readonly seed: number;
+  /** Every initial weight is a function of this and the weight's name; zeros without it. */
+  readonly seed: number | undefined;
 }
 
 /** Prototypes: `[N, dim]` → scores `[N, count]`, each prototype of unit length after {@linkcode Prototypes.normalize}. */
