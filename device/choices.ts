@@ -13,6 +13,15 @@ export function choiceKey<Shape, Role extends string>(operation: HeavyOperation<
   return `${operation.name}: ${operation.describe(shape)}`;
 }
 
+/** The shape with moments where the operation can give them and this one does not: what the first run of a pass had. */
+export function withMoments<Shape, Role extends string>(
+  operation: HeavyOperation<Shape, Role>,
+  shape: Shape,
+): Shape | undefined {
+  if (operation.name !== "conv2d forward" || typeof shape !== "object" || shape === null) return undefined;
+  return "moments" in shape && shape.moments === true ? undefined : { ...shape, moments: true };
+}
+
 /** The variant recorded for the shape, or the stated default. */
 export class KernelChoices {
   readonly #capabilities: Capabilities;
@@ -39,13 +48,24 @@ export class KernelChoices {
   }
 
   /**
+   * The name recorded for a shape. A forward pass without moments is one that is run again (a recomputed segment) or an
+   * evaluation: it takes what was recorded with moments, so that it gives the bits of the first run.
+   */
+  recorded<Shape, Role extends string>(operation: HeavyOperation<Shape, Role>, shape: Shape): string | undefined {
+    if (this.#recorded.size === 0) return undefined;
+    const first = withMoments(operation, shape);
+    return (first === undefined ? undefined : this.#recorded.get(choiceKey(operation, first))) ??
+      this.#recorded.get(choiceKey(operation, shape));
+  }
+
+  /**
    * The variant to run.
    *
    * @throws RangeError when the recorded one is unknown here or cannot run on this device.
    */
   variant<Shape, Role extends string>(operation: HeavyOperation<Shape, Role>, shape: Shape): Variant<Shape, Role> {
     const device = this.#capabilities;
-    const name = this.#recorded.size === 0 ? undefined : this.#recorded.get(choiceKey(operation, shape));
+    const name = this.recorded(operation, shape);
     if (name === undefined) return operation.usual(shape, device);
     const variant = operation.variants(shape).find((candidate) => candidate.name === name);
     const refusal = variant === undefined ? "this version has no such variant" : variant.refuses(shape, device);

@@ -8,14 +8,14 @@ import type { Optimizer } from "../../optim/optimizer.ts";
 import { sgd } from "../../optim/sgd.ts";
 import { buildSwavModel, type SwavModel } from "../../swav/model.ts";
 
-/** The configuration's network with fresh weights. */
-export function buildModel(device: Device, config: TrainConfig): SwavModel {
+/** The configuration's network with fresh weights; `blank` leaves them zero, for a device that computes nothing. */
+export function buildModel(device: Device, config: TrainConfig, { blank = false } = {}): SwavModel {
   return buildSwavModel(device, {
     trunk: modelSpec(config),
     headDims: config.head.dims,
     headBatchNorm: config.head.batchNorm,
     prototypes: config.prototypes.count,
-    seed: config.seed,
+    seed: blank ? undefined : config.seed,
   });
 }
 

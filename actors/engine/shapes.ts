@@ -1,0 +1,50 @@
+/**
+ * What a training step of a configuration asks of a device's choices: one replica's step on a device that computes
+ * nothing. All replicas ask for the same. It describes no network a second time: the step is the real one.
+ */
+import type { TrainConfig } from "../../config.ts";
+import type { ChoiceRecord } from "../../device/choices.ts";
+import type { AdapterDescription } from "../../device/device.ts";
+import { type HeavyUse, RecordingDevice, type UnfitChoice } from "../../device/tune_shapes.ts";
+import { trainStep } from "../../swav/train_step.ts";
+import { zeros } from "../../tensor/tensor.ts";
+import { buildModel } from "./build.ts";
+
+/** What a step asks for, and which recorded variants it could not have. */
+export interface StepUses {
+  readonly uses: readonly HeavyUse[];
+  readonly unfit: readonly UnfitChoice[];
+}
+
+/**
+ * The heavy operations of a training step with their shapes, each once.
+ *
+ * @param recorded choices to be tried against the adapter
+ * @throws RangeError when no variant of an operation runs on the adapter.
+ */
+export async function stepUses(
+  config: TrainConfig,
+  adapter: AdapterDescription,
+  recorded?: ChoiceRecord,
+): Promise<StepUses> {
+  const device = new RecordingDevice(adapter, recorded);
+  const model = buildModel(device, config, { blank: true });
+  const { batchPerReplica: batch, crops, assignCrops } = config;
+  const views = crops.map(({ size, count }) => zeros(device, [count * batch, size, size, 3]));
+  await trainStep([{ replica: 0, views }], {
+    step: 0,
+    model,
+    optimizer: { stepCount: 0, step() {}, state: () => new Map(), load() {}, dispose() {} },
+    learningRate: 0,
+    batch,
+    replicas: config.replicas,
+    assignCrops,
+    temperature: config.loss.temperature,
+    frozenPrototypes: false,
+    assigner: {
+      assign: () => Promise.resolve(new Float32Array(assignCrops.length * batch * config.prototypes.count)),
+    },
+    gradients: { add() {}, finish: () => Promise.resolve(new Map()) },
+  });
+  return { uses: device.uses, unfit: device.unfit };
+}
