@@ -32,6 +32,8 @@ export interface ClusterOptions {
   readonly singleProcess?: boolean;
   /** Environment of processes that use the GPU. */
   readonly gpuEnvironment?: Readonly<Record<string, string>>;
+  /** Recorded variants of kernels for every trainer; each takes its defaults when absent. */
+  readonly choices?: Readonly<Record<string, string>>;
   /** One line per adapter of this machine. */
   readonly adapters?: readonly string[];
   readonly onEvent?: (event: RunEvent) => void;
@@ -82,6 +84,7 @@ export async function runCluster(options: ClusterOptions): Promise<RunOutcome> {
         config: options.config,
         hosts: options.hosts ?? 1,
         resume: options.resume,
+        choices: options.choices,
         stopBeforeStep: options.stopBeforeStep,
       },
       { emit, now: () => performance.now() },

@@ -149,11 +149,12 @@ class Controller {
     const shards = state.placements.filter(({ role }) => role === "sync").map(({ id }) => id);
     const trainers = state.seats.map((seat) => ({ ...seat }));
     const effects = state.placements.flatMap(({ id, role, index }): Effect[] => {
-      const adapter = role === "trainer" ? this.#adapter(index) : undefined;
+      const { choices } = this.options;
+      const forTrainer = role === "trainer" ? { adapter: this.#adapter(index), choices } : {};
       const config = structuredClone(this.#config) as Record<string, unknown>;
       return [
         { kind: "send", to: id, message: { type: "directory", actors: reachable } },
-        { kind: "send", to: id, message: { type: "configure", config, trainers, shards, adapter } },
+        { kind: "send", to: id, message: { type: "configure", config, trainers, shards, ...forTrainer } },
       ];
     });
     return [

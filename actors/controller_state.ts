@@ -15,6 +15,8 @@ export interface ControllerOptions {
   readonly hosts: number;
   /** Continue from the newest valid checkpoint, or from that of a step. */
   readonly resume?: { readonly step?: number };
+  /** Recorded variants of kernels, the same for every trainer; each takes its defaults when absent. */
+  readonly choices?: Readonly<Record<string, string>>;
   /** Write a checkpoint before this step and end there, as Ctrl-C does. */
   readonly stopBeforeStep?: number;
 }

@@ -78,6 +78,7 @@ export const shortOptions: Readonly<Record<string, string>> = {
   data: "data.folder",
   gpu: "cluster.gpu",
   trainers: "cluster.trainers",
+  tune: "cluster.tune",
   port: "cluster.port",
   name: "run.name",
 };

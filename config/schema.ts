@@ -132,6 +132,9 @@ const cluster = z.strictObject({
   gpu: z.enum(["auto", "deno", "dawn"]).default("auto").describe(
     "WebGPU implementation; `auto`: Dawn on a GPU, Deno's own on a software adapter",
   ),
+  tune: z.enum(["auto", "on", "off"]).default("auto").describe(
+    "`on`: time kernels never timed here; `off`: stated defaults; `auto`: `on` on a GPU only",
+  ),
   adapters: z.array(adapter).default([]).describe("Adapter of each trainer in turn; empty: what `gpu` finds"),
 }).prefault({});
 

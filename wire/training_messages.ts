@@ -40,6 +40,8 @@ export const lifeMessages = {
     trainers: z.array(trainerSeat).max(65_536),
     shards: z.array(actor).min(1).max(4096),
     adapter: z.strictObject({ provider: z.string().optional(), name: z.string().optional() }).optional(),
+    /** For trainers: the recorded variant of each heavy operation and shape. */
+    choices: z.record(z.string().max(512), z.string().max(200)).optional(),
   }),
   /** Any actor → controller: configured; `detail` is a line for people, such as the adapter in use. */
   "ready": z.strictObject({ detail: text }),

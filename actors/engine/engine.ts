@@ -17,6 +17,7 @@ import type { Message } from "../../wire/messages.ts";
 import { buildModel, buildOptimizer } from "./build.ts";
 import { GradientStream } from "./gradient_stream.ts";
 import { RemotePeers } from "./remote_peers.ts";
+import { checkChoices } from "./shapes.ts";
 import { restore, snapshot } from "./snapshot.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import { type BatchMessage, makeViews } from "./views.ts";
@@ -97,7 +98,9 @@ export class Engine {
     const device = await this.#ports.openDevice({
       provider: provider === "deno" || provider === "dawn" ? provider : "auto",
       adapter: message.adapter?.name,
+      choices: message.choices,
     });
+    if (message.choices !== undefined) await checkChoices(device.adapter, { config, choices: message.choices });
     const model = buildModel(device, config);
     const { sliceBytes, stepTimeoutMs } = config.cluster;
     const backward = [...model.parameters].reverse().map(({ name, tensor }) => ({ name, size: tensor.size }));

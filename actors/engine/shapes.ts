@@ -48,3 +48,22 @@ export async function stepUses(
   });
   return { uses: device.uses, unfit: device.unfit };
 }
+
+/**
+ * Tries a run's recorded variants against an adapter.
+ *
+ * @throws RangeError when one that a step needs does not run there.
+ */
+export async function checkChoices(
+  adapter: AdapterDescription,
+  { config, choices }: { config: TrainConfig; choices: ChoiceRecord },
+): Promise<void> {
+  const { uses, unfit } = await stepUses(config, adapter, choices);
+  if (unfit.length === 0) return;
+  const [{ key, variant, reason }] = unfit;
+  throw new RangeError(
+    `cannot run this run's kernels on "${adapter.name}": ${unfit.length} of ${uses.length} recorded variants do not ` +
+      `run there, the first is "${variant}" for "${key}": ${reason}; give all trainers adapters like the first one's ` +
+      "(cluster.adapters), or start the run anew on this machine",
+  );
+}

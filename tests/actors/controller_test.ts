@@ -283,3 +283,17 @@ Deno.test("each trainer gets its adapter in turn, and spawn orders carry its env
   );
   assertEquals(given, [{ provider: "auto", name: "A" }, { provider: "dawn", name: "B" }]);
 });
+
+Deno.test("every trainer gets the recorded variants of kernels, and nobody else does", () => {
+  const choices = { "matmul: 1×2 · 2×3": "tile 64x64" };
+  const run = drive({ choices });
+  host(run);
+  hellos(run);
+  const given = run.took("send").flatMap(({ to, message }) =>
+    message.type === "configure" ? [[to, message.choices] as const] : []
+  );
+  assertEquals(
+    given.filter(([, found]) => found !== undefined),
+    ["trainer-0", "trainer-1"].map((id) => [id, choices] as const),
+  );
+});

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertMatch, fail } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import type { TunedChoice } from "../../device/tuner.ts";
 import { TuningCache, tuningIdentity } from "../../setup/tuning_cache.ts";
 import { adapter } from "../device/adapter.ts";
@@ -13,6 +13,10 @@ const choice: TunedChoice = {
   digest: "0123456789abcdef",
   skipped: [],
 };
+
+function unasked(): string {
+  throw new Error("without an entry no digest is asked for");
+}
 
 async function withFolder(test: (folder: string) => Promise<void>): Promise<void> {
   const folder = await Deno.makeTempDir({ prefix: "tuning-" });
@@ -35,7 +39,7 @@ Deno.test("what was tuned is read back, for the same adapter and the same kernel
     const { variant, digest, medianMs, usualMs } = choice;
     assertEquals(again.find(choice.key, () => digest), { variant, digest, medianMs, usualMs });
     assertEquals(again.find(choice.key, () => "other kernels"), undefined);
-    assertEquals(again.find("matmul: 9×9 · 9×9", () => fail("no entry, no digest")), undefined);
+    assertEquals(again.find("matmul: 9×9 · 9×9", unasked), undefined);
     for (const other of [adapter({ provider: "dawn" }), adapter({ name: "other" }), adapter({ features: ["f16"] })]) {
       const empty = await TuningCache.open(other, { folder });
       assertEquals(empty.size, 0);
