@@ -9,6 +9,7 @@ type Command = (line: CommandLine, argv: readonly string[]) => Promise<number>;
 
 /** Commands are imported when called: an actor's process must not load what it has no permission for. */
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
+  tune: async () => (await import("./cli/tune.ts")).tuneCommand,
   pretrain: async () => (await import("./cli/pretrain.ts")).pretrainCommand,
   quickstart: async () => (await import("./cli/quickstart.ts")).quickstartCommand,
   evaluate: async () => (await import("./cli/evaluate.ts")).evaluateCommand,

@@ -93,6 +93,7 @@ export async function runCluster(options: ClusterOptions): Promise<RunOutcome> {
   });
   const interrupt = () => started.controller.post({ type: "stop", reason: "interrupted" });
   options.signal?.addEventListener("abort", interrupt, { once: true });
+  if (options.signal?.aborted) interrupt();
   const end = await started.controller.done;
   options.signal?.removeEventListener("abort", interrupt);
   await started.close();

@@ -14,6 +14,8 @@ export interface RunDescription {
   readonly seed: number;
   /** One line per actor that computes: adapter, provider, driver. */
   readonly adapters: Readonly<Record<string, string>>;
+  /** The variant of each heavy operation and shape, and the adapter that they were chosen for; a resumed run keeps to it. */
+  readonly kernels?: { readonly adapter: string; readonly choices: Readonly<Record<string, string>> };
 }
 
 /** Writes the run's files; every call is synchronous and small, in order of events. */

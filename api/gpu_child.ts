@@ -4,6 +4,10 @@
  * any; drivers may print what they like around it.
  */
 import { embedFiles, evaluateHere, openRunTrunk, type OpenTrunk, viewSize } from "./compute.ts";
+import { parseConfig } from "../config.ts";
+import { stepUses } from "../actors/engine/shapes.ts";
+import { openDevice } from "../device/open.ts";
+import { tune } from "../device/tuner.ts";
 import { type Answer, ANSWER_MARK, linesOf, type Request } from "./gpu_protocol.ts";
 
 let open: OpenTrunk | undefined;
@@ -16,12 +20,24 @@ function send(answer: Answer, bytes?: Uint8Array): void {
   if (bytes !== undefined) write(bytes);
 }
 
+/** Tunes what a step of the configuration asks for under the keys given. */
+async function tuneHere({ config, adapter, keys }: Extract<Request, { kind: "tune" }>): Promise<void> {
+  const { uses } = await stepUses(parseConfig(config, { source: "the run's configuration" }), adapter);
+  await tune(uses.filter(({ key }) => keys.includes(key)), {
+    open: () => openDevice({ provider: adapter.provider, adapter: adapter.name }),
+    now: () => performance.now(),
+    onChoice: (choice) => send({ kind: "chosen", choice }),
+  });
+  send({ kind: "tuned" });
+}
+
 async function serve(request: Request): Promise<void> {
   const onProgress = (done: number, total: number, name = "") => send({ kind: "progress", name, done, total });
   if (request.kind === "evaluate") {
     const report = await evaluateHere(request.run, request.data, (name, done, total) => onProgress(done, total, name));
     return send({ kind: "report", report });
   }
+  if (request.kind === "tune") return await tuneHere(request);
   if (request.kind === "open") {
     open = await openRunTrunk(request);
     return send({ kind: "opened", width: open.trunk.width, size: viewSize(open.config), config: open.config });

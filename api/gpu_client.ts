@@ -2,6 +2,7 @@
  * The parent's side of a child process that computes: sends one request at a time and waits for its answer. It opens no
  * device, so that it works in a process that was started without the driver's variables.
  */
+import type { TunedChoice } from "../device/tuner.ts";
 import { gpuCommand, gpuEnvironment } from "./gpu_process.ts";
 import { type Answer, ANSWER_MARK, type Request } from "./gpu_protocol.ts";
 
@@ -13,6 +14,9 @@ export interface Reply {
 
 /** Told how far a request has come: images of how many. */
 export type OnProgress = (name: string, done: number, total: number) => void;
+
+/** Told each choice of the tuner. */
+export type OnChoice = (choice: TunedChoice) => void;
 
 /** A child process that computes. */
 export class GpuClient {
@@ -30,7 +34,11 @@ export class GpuClient {
 
   /** Starts the child where the GPU can be seen. */
   static async start(log: (line: string) => void): Promise<GpuClient> {
-    const environment = await gpuEnvironment(log);
+    return GpuClient.startWith(await gpuEnvironment(log));
+  }
+
+  /** Starts the child with these variables. */
+  static startWith(environment: Readonly<Record<string, string>>): GpuClient {
     return new GpuClient(
       gpuCommand({ entry: "api/gpu_child.ts", args: [], environment, stdin: "piped", stdout: "piped" }),
     );
@@ -41,10 +49,19 @@ export class GpuClient {
    *
    * @throws {Error} with the child's own message when it failed, or with how it ended.
    */
-  request(request: Request, onProgress: OnProgress = () => {}): Promise<Reply> {
-    const reply = this.#last.then(() => this.#serve(request, onProgress));
+  request(request: Request, onProgress: OnProgress = () => {}, onChoice: OnChoice = () => {}): Promise<Reply> {
+    const reply = this.#last.then(() => this.#serve(request, { onProgress, onChoice }));
     this.#last = reply.catch(() => {});
     return reply;
+  }
+
+  /** Ends the child at once, whatever it does; the request under way fails. */
+  kill(): void {
+    try {
+      this.#process.kill("SIGKILL");
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error; // it has ended already
+    }
   }
 
   /** Ends the child. */
@@ -55,7 +72,10 @@ export class GpuClient {
     await this.#process.status;
   }
 
-  async #serve(request: Request, onProgress: OnProgress): Promise<Reply> {
+  async #serve(
+    request: Request,
+    { onProgress, onChoice }: { onProgress: OnProgress; onChoice: OnChoice },
+  ): Promise<Reply> {
     await this.#requests.write(new TextEncoder().encode(JSON.stringify(request) + "\n")).catch(() => {});
     while (true) {
       const line = await this.#line();
@@ -66,6 +86,7 @@ export class GpuClient {
       const answer: Answer = JSON.parse(line.slice(ANSWER_MARK.length));
       if (answer.kind === "failed") throw new Error(answer.error);
       if (answer.kind === "progress") onProgress(answer.name, answer.done, answer.total);
+      else if (answer.kind === "chosen") onChoice(answer.choice);
       else {return {
           answer,
           bytes: await this.#take(answer.kind === "features" ? 4 * answer.rows * answer.columns : 0),

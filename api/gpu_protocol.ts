@@ -4,17 +4,27 @@
  */
 import type { TrainConfig } from "../config.ts";
 import type { View } from "../evaluate/features.ts";
+import type { AdapterDescription } from "../device/device.ts";
+import type { TunedChoice } from "../device/tuner.ts";
 import type { EvaluationReport } from "../evaluate/report.ts";
 
 /** One line of the child's stdin. */
 export type Request =
   | { readonly kind: "evaluate"; readonly run: string; readonly data?: string }
   | { readonly kind: "open"; readonly path: string; readonly random: boolean }
-  | { readonly kind: "embed"; readonly files: readonly string[]; readonly size?: number; readonly view?: View };
+  | { readonly kind: "embed"; readonly files: readonly string[]; readonly size?: number; readonly view?: View }
+  | {
+    readonly kind: "tune";
+    readonly config: TrainConfig;
+    readonly adapter: AdapterDescription;
+    readonly keys: readonly string[];
+  };
 
 /** One marked line of the child's stdout. */
 export type Answer =
   | { readonly kind: "progress"; readonly name: string; readonly done: number; readonly total: number }
+  | { readonly kind: "chosen"; readonly choice: TunedChoice }
+  | { readonly kind: "tuned" }
   | { readonly kind: "report"; readonly report: EvaluationReport }
   | { readonly kind: "opened"; readonly width: number; readonly size: number; readonly config: TrainConfig }
   /** `rows · columns` 32-bit floats in the machine's byte order follow the line. */

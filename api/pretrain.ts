@@ -93,6 +93,7 @@ export async function pretrain(recipe: Recipe, options: PretrainOptions = {}): P
     gpuEnvironment: environment,
     arguments: ["pretrain()"],
     signal: options.signal ?? ctrlC?.signal,
+    log,
     onListening: options.onListening ?? (({ url, token }) => {
       if ((options.hosts ?? 1) > 1) log(joinText(url, token));
     }),

@@ -7,10 +7,13 @@ import type { RunEvent } from "../actors/events.ts";
 import { RunFiles } from "../actors/run_files.ts";
 import { runFolder } from "../actors/run_identity.ts";
 import type { TrainConfig } from "../config.ts";
+import type { AdapterDescription } from "../device/device.ts";
 import { probeAdapters } from "../setup/adapters.ts";
 import { renderEmoji } from "../setup/emoji.ts";
 import { checkAdapters } from "./preflight.ts";
 import type { RunStart } from "./run_folder.ts";
+import { type RecordedKernels, settleKernels } from "./tuning.ts";
+import { firstAdapter, timingProcess } from "./tuning_process.ts";
 
 /** The version that `run.json` names. */
 export const version = "0.1.0";
@@ -28,6 +31,8 @@ export interface RunSettings {
   readonly arguments: readonly string[];
   readonly signal?: AbortSignal;
   readonly onEvent: (event: RunEvent) => void;
+  /** Told how the run's kernels are chosen. @default nobody */
+  readonly log?: (line: string) => void;
   readonly onListening?: (join: { url: string; token: string }) => void;
 }
 
@@ -38,10 +43,11 @@ export interface RunSettings {
  * @throws {WireError} when the controller's port is in use.
  */
 export async function runToTheEnd(settings: RunSettings): Promise<RunOutcome> {
-  const { start: { config, resumed }, onEvent } = settings;
+  const { start: { config, resumed }, onEvent, signal } = settings;
   const { adapters } = await probeAdapters(settings.gpuEnvironment);
   checkAdapters(config, adapters);
-  const files = new RunFiles(runFolder(config), describeRun(config, settings.arguments));
+  const kernels = await settleRun(settings, adapters);
+  const files = new RunFiles(runFolder(config), describeRun(config, { argv: settings.arguments, kernels }));
   try {
     return await runCluster({
       config,
@@ -51,7 +57,8 @@ export async function runToTheEnd(settings: RunSettings): Promise<RunOutcome> {
       singleProcess: settings.singleProcess,
       gpuEnvironment: settings.gpuEnvironment,
       resume: resumed ? {} : undefined,
-      signal: settings.signal,
+      choices: kernels?.choices,
+      signal,
       onListening: settings.onListening,
       onEvent(event: RunEvent) {
         files.record(event);
@@ -63,7 +70,24 @@ export async function runToTheEnd(settings: RunSettings): Promise<RunOutcome> {
   }
 }
 
-function describeRun(config: TrainConfig, argv: readonly string[]) {
+/** The kernels of all trainers: those of the first one's adapter, which is on this machine. */
+async function settleRun(
+  { start: { config, resumed, kernels: recorded }, gpuEnvironment, signal, log = () => {} }: RunSettings,
+  adapters: readonly AdapterDescription[],
+): Promise<RecordedKernels | undefined> {
+  const first = await firstAdapter(config.cluster, { adapters, gpuEnvironment });
+  if (first === undefined) return recorded;
+  const { adapter, environment } = first;
+  const time = timingProcess({ config, adapter, environment, signal });
+  // A run of a version that recorded nothing ran by defaults.
+  const mode = resumed ? "off" : config.cluster.tune;
+  return (await settleKernels({ config, adapter, recorded, mode, time, log })).recorded;
+}
+
+function describeRun(
+  config: TrainConfig,
+  { argv, kernels }: { argv: readonly string[]; kernels: RecordedKernels | undefined },
+) {
   return {
     run: config.run.name,
     createdAt: new Date().toISOString(),
@@ -72,6 +96,7 @@ function describeRun(config: TrainConfig, argv: readonly string[]) {
     arguments: argv,
     seed: config.seed,
     adapters: {},
+    ...(kernels === undefined ? {} : { kernels }),
   };
 }
 
@@ -93,11 +118,14 @@ export interface Interruption {
 }
 
 /** Listens for SIGINT and SIGTERM. */
-export function interruption(log: (line: string) => void): Interruption {
+export function interruption(
+  log: (line: string) => void,
+  notice = "stopping after this step; press Ctrl-C again to stop without a checkpoint",
+): Interruption {
   const controller = new AbortController();
   const onSignal = () => {
     if (controller.signal.aborted) Deno.exit(130);
-    log("stopping after this step; press Ctrl-C again to stop without a checkpoint");
+    log(notice);
     controller.abort();
   };
   const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];

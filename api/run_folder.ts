@@ -5,12 +5,15 @@
 import { resolve } from "node:path";
 import { mathsDigest } from "../actors/run_identity.ts";
 import { ConfigError, loadConfig, parseConfig, type TrainConfig } from "../config.ts";
+import type { RecordedKernels } from "./tuning.ts";
 
 /** A run that can be started: folders absolute, name settled. */
 export interface RunStart {
   readonly config: TrainConfig;
   /** Whether it goes on with an earlier run. */
   readonly resumed: boolean;
+  /** What the earlier run recorded of its kernels. */
+  readonly kernels?: RecordedKernels;
 }
 
 /** What {@linkcode newRun} needs to settle the folders of a run. */
@@ -70,7 +73,8 @@ async function exists(path: string): Promise<boolean> {
  */
 export async function resumedRun(folder: string, overrides: Readonly<Record<string, unknown>> = {}): Promise<RunStart> {
   const path = resolve(folder);
-  const stored = await readRunConfig(path);
+  const description = await readDescription(path);
+  const stored = configOf(description, path);
   const keys = Object.keys(overrides).join(", ");
   const changed = keys === "" ? stored : await loadConfig({ overrides: { ...flatten(stored), ...overrides } });
   if (mathsDigest(changed) !== mathsDigest(stored)) {
@@ -82,7 +86,8 @@ export async function resumedRun(folder: string, overrides: Readonly<Record<stri
   const at = path.lastIndexOf("/");
   const run = { folder: path.slice(0, at) || "/", name: path.slice(at + 1) };
   const data = { ...changed.data, folder: resolve(changed.data.folder) };
-  return { config: parseConfig({ ...changed, data, run }, { source: `${path}/run.json` }), resumed: true };
+  const config = parseConfig({ ...changed, data, run }, { source: `${path}/run.json` });
+  return { config, resumed: true, kernels: kernelsOf(description, path) };
 }
 
 /**
@@ -91,6 +96,10 @@ export async function resumedRun(folder: string, overrides: Readonly<Record<stri
  * @throws {ConfigError} when `folder` is no run, or its `run.json` is damaged.
  */
 export async function readRunConfig(folder: string): Promise<TrainConfig> {
+  return configOf(await readDescription(folder), folder);
+}
+
+async function readDescription(folder: string): Promise<object> {
   let text: string;
   try {
     text = await Deno.readTextFile(`${folder}/run.json`);
@@ -104,10 +113,25 @@ export async function readRunConfig(folder: string): Promise<TrainConfig> {
   } catch {
     throw new ConfigError("run", `cannot read ${folder}/run.json: it must be JSON, found a damaged file`);
   }
-  const config = typeof description === "object" && description !== null && "config" in description
-    ? description.config
-    : undefined;
-  return parseConfig(config, { source: `${folder}/run.json` });
+  return typeof description === "object" && description !== null ? description : {};
+}
+
+function configOf(description: object, folder: string): TrainConfig {
+  return parseConfig("config" in description ? description.config : undefined, { source: `${folder}/run.json` });
+}
+
+function kernelsOf(description: object, folder: string): RecordedKernels | undefined {
+  if (!("kernels" in description)) return undefined;
+  const { adapter, choices } = { adapter: "", choices: null, ...Object(description.kernels) };
+  const named = typeof choices === "object" && choices !== null &&
+    Object.values(choices).every((name) => typeof name === "string");
+  if (typeof adapter !== "string" || !named) {
+    throw new ConfigError(
+      "run",
+      `cannot read ${folder}/run.json: its kernels must name variants, found something else`,
+    );
+  }
+  return { adapter, choices };
 }
 
 /** A configuration's values by dotted key. */

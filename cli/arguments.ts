@@ -17,6 +17,8 @@ export interface CommandOptions {
   readonly advertise?: string;
   readonly json?: string;
   readonly singleProcess: boolean;
+  /** Time what was timed before. */
+  readonly again: boolean;
   readonly help: boolean;
 }
 
@@ -30,7 +32,9 @@ export interface CommandLine {
 }
 
 const texts = ["preset", "config", "resume", "hosts", "join", "token", "advertise", "json"];
-const switches = ["single-process", "help"];
+const switches = ["single-process", "again", "help"];
+/** Switches that stand for a key of the configuration with its value. */
+const shorthands: Readonly<Record<string, readonly [string, string]>> = { "no-tune": ["cluster.tune", "off"] };
 
 /**
  * Parses `argv`. `--key value` and `--key=value` both work.
@@ -44,6 +48,10 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
   for (let index = 0; index < rest.length; index++) {
     const word = rest[index];
     const [name, inline] = splitOption(word);
+    if (name !== undefined && Object.hasOwn(shorthands, name)) {
+      overrides.push([...shorthands[name]]);
+      continue;
+    }
     if (name === undefined || texts.includes(name) || switches.includes(name)) {
       known.push(word);
       // The value travels with its option, whatever it looks like.
@@ -80,6 +88,7 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
       advertise: text("advertise"),
       json: text("json"),
       singleProcess: parsed["single-process"] === true,
+      again: parsed.again === true,
       help: parsed.help === true,
     },
   };

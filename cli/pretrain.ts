@@ -66,6 +66,7 @@ export async function runCommandLine(
     // A token is a secret, and run.json is not.
     arguments: withoutToken(argv),
     signal: ctrlC.signal,
+    log: print,
     onListening: ({ url, token }) => {
       if (hosts > 1) print(joinText(url, token));
     },

@@ -46,6 +46,8 @@ export interface TunedChoice {
   /** {@linkcode variantsDigest} of what was chosen from. */
   readonly digest: string;
   readonly skipped: readonly SkippedVariant[];
+  /** Whether every variant had its chance; not so where the buffers did not fit. */
+  readonly complete: boolean;
 }
 
 /** What the tuner reaches outside itself. */
@@ -260,13 +262,13 @@ async function tuneUse(use: HeavyUse, session: Session): Promise<TunedChoice> {
         const times = timed.times.find((arm) => arm.variant === name)?.timesMs;
         return times === undefined ? undefined : median(times);
       };
-      return { ...common, variant, medianMs: medianOf(variant), usualMs: medianOf(standard), skipped };
+      return { ...common, variant, medianMs: medianOf(variant), usualMs: medianOf(standard), skipped, complete: true };
     } catch (error) {
       session.close();
       if (!(error instanceof ArmError)) {
         const reason = `not timed: ${messageOf(error).split("\n")[0]}`;
         const others = left.filter(({ name }) => name !== usual).map(({ name }) => ({ variant: name, reason }));
-        return { ...common, variant: usual, skipped: [...skipped, ...others] };
+        return { ...common, variant: usual, skipped: [...skipped, ...others], complete: false };
       }
       skipped.push({ variant: error.variant, reason: error.message });
       left = left.filter(({ name }) => name !== error.variant);
@@ -276,7 +278,7 @@ async function tuneUse(use: HeavyUse, session: Session): Promise<TunedChoice> {
     const reasons = skipped.map(({ variant, reason }) => `${variant}: ${reason}`).join("; ");
     throw new Error(`Cannot tune "${key}": no variant runs here (${reasons})`);
   }
-  return { ...common, variant: left[0].name, skipped };
+  return { ...common, variant: left[0].name, skipped, complete: true };
 }
 
 /** Checks the variants against the default, which comes first, and times those that agree. */

@@ -12,6 +12,7 @@ const choice: TunedChoice = {
   flops: 120,
   digest: "0123456789abcdef",
   skipped: [],
+  complete: true,
 };
 
 function unasked(): string {
