@@ -21,8 +21,16 @@ export function variantFor(kernel: Kernel, adapter: AdapterDescription): Kernel 
 }
 
 /** The kernel's text with the directives that its features need; on the first line, so that line numbers stay. */
-export function enabling({ wgsl, requires = [] }: Kernel, { provider }: AdapterDescription): string {
-  const names = { "f16": "f16", "subgroups": "subgroups", "subgroup-matrix": "chromium_experimental_subgroup_matrix" };
+export function enabling(
+  { wgsl, requires = [] }: Kernel,
+  { provider }: Pick<AdapterDescription, "provider">,
+): string {
+  const names = {
+    "f16": "f16",
+    "subgroups": "subgroups",
+    "subgroup-size-control": "subgroup_size_control",
+    "subgroup-matrix": "chromium_experimental_subgroup_matrix",
+  };
   // wgpu has subgroups without the directive, and refuses it (gfx-rs/wgpu#5555).
   const wanted = requires.filter((feature) => !(provider === "deno" && feature === "subgroups"));
   return wanted.map((feature) => `enable ${names[feature]}; `).join("") + wgsl;

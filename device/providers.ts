@@ -5,6 +5,7 @@
  */
 import type { AdapterDescription, Provider } from "./device.ts";
 import type { KernelFeature } from "../kernels/kernel.ts";
+import type { MatrixConfiguration } from "../kernels/variant.ts";
 
 /** An adapter that was found, and its description. */
 export interface FoundAdapter {
@@ -16,6 +17,7 @@ export interface FoundAdapter {
 const FEATURE_NAMES: Readonly<Record<KernelFeature, string>> = {
   "f16": "shader-f16",
   "subgroups": "subgroups",
+  "subgroup-size-control": "subgroup-size-control",
   "subgroup-matrix": "chromium-experimental-subgroup-matrix",
 };
 
@@ -32,11 +34,18 @@ const LIMITS = [
   "maxComputeWorkgroupsPerDimension",
 ] as const;
 
+/** Features of GPUs that no kernel needs, asked for where present: measuring a pass by the GPU's own clock. */
+const GPU_EXTRAS = ["timestamp-query"] as const;
+
 /**
- * Dawn's switches for real GPUs, as one text (a second array element throws): the first shows subgroup matrices, the
- * second f16 on NVIDIA, which Dawn hides there otherwise (crbug 42251215).
+ * Dawn's switches for real GPUs, every text one `key=toggle,toggle` (an element that is a bare toggle throws). Switched on:
+ * subgroup matrices, and f16 on NVIDIA, which Dawn hides there otherwise (crbug 42251215). Switched off: rounding
+ * timestamps to 65,536 ns, which most kernels are done in.
  */
-const DAWN_GPU_SWITCHES = "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia";
+const DAWN_GPU_SWITCHES = [
+  "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia",
+  "disable-dawn-features=timestamp_quantization",
+] as const;
 
 /** Dawn's instances; one that is collected while a device of it lives takes the process down. */
 const dawnInstances = new Map<string, GPU>();
@@ -56,9 +65,13 @@ export async function findAdapters(provider: Provider): Promise<FoundAdapter[]> 
 /** Opens the raw device with the adapter's own limits and every feature that kernels may require. */
 export async function openAdapter({ adapter, description }: FoundAdapter): Promise<GPUDevice> {
   if (description.provider === "dawn" && description.kind === "cpu") pollSlowly();
+  const extras = description.kind === "gpu" ? GPU_EXTRAS.filter((name) => adapter.features.has(name)) : [];
   // Deno returns the device itself where the standard has a promise (denoland/deno#32180).
   return await Promise.resolve(adapter.requestDevice({
-    requiredFeatures: description.features.map((feature) => FEATURE_NAMES[feature] as GPUFeatureName),
+    requiredFeatures: [
+      ...description.features.map((feature) => FEATURE_NAMES[feature] as GPUFeatureName),
+      ...extras,
+    ],
     requiredLimits: Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]])),
   }));
 }
@@ -79,8 +92,8 @@ function denoGpu(): GPU {
   return navigator.gpu;
 }
 
-async function dawnGpu(switches = ""): Promise<GPU> {
-  const known = dawnInstances.get(switches);
+async function dawnGpu(switches: readonly string[] = []): Promise<GPU> {
+  const known = dawnInstances.get(switches.join(" "));
   if (known) return known;
   // Asked first, because loading without the permission would stop a terminal with a prompt.
   const { state } = await Deno.permissions.query({ name: "ffi" });
@@ -91,8 +104,8 @@ async function dawnGpu(switches = ""): Promise<GPU> {
       { cause },
     );
   });
-  const gpu: GPU = create(switches === "" ? [] : [switches]);
-  dawnInstances.set(switches, gpu);
+  const gpu: GPU = create([...switches]);
+  dawnInstances.set(switches.join(" "), gpu);
   return gpu;
 }
 
@@ -118,7 +131,9 @@ function describe(provider: Provider, adapter: GPUAdapter): AdapterDescription {
   // Dawn's description is the driver's ("llvmpipe: Mesa 25.0.7 (LLVM 15.0.6)"), its device the card's.
   const name = info.description || info.device || info.architecture || "unnamed adapter";
   const software = info.isFallbackAdapter || /llvmpipe|lavapipe|swiftshader|software|basic render/i.test(name);
-  const names: readonly KernelFeature[] = ["f16", "subgroups", "subgroup-matrix"];
+  const names: readonly KernelFeature[] = software
+    ? ["f16", "subgroups"]
+    : ["f16", "subgroups", "subgroup-size-control", "subgroup-matrix"];
   const present = new Set<string>(features);
   return {
     provider,
@@ -130,8 +145,7 @@ function describe(provider: Provider, adapter: GPUAdapter): AdapterDescription {
       feature === "subgroups" ? hasSubgroups(provider, adapter) : present.has(FEATURE_NAMES[feature])
     ),
     subgroupSizes: subgroupSizes(provider, adapter),
-    // Filled in from Dawn's adapter.info.subgroupMatrixConfigs.
-    matrices: [],
+    matrices: present.has(FEATURE_NAMES["subgroup-matrix"]) ? matrixConfigurations(info) : [],
     limits: {
       bufferBytesMax: limits.maxBufferSize,
       bindingBytesMax: limits.maxStorageBufferBindingSize,
@@ -156,6 +170,23 @@ function subgroupSizes(provider: Provider, { features, info }: GPUAdapter): read
     name in info && typeof info[name] === "number" ? info[name] : 0;
   if (provider === "dawn" && !present.has("subgroups")) return [0, 0];
   return [size("subgroupMinSize"), size("subgroupMaxSize")];
+}
+
+/**
+ * What the matrix units multiply, from Dawn's `subgroupMatrixConfigs`: interfaces whose fields must be read one by one.
+ * Integer ones are left out.
+ */
+export function matrixConfigurations(info: object): readonly MatrixConfiguration[] {
+  const configurations = "subgroupMatrixConfigs" in info ? info.subgroupMatrixConfigs : undefined;
+  if (typeof configurations !== "object" || configurations === null || !(Symbol.iterator in configurations)) return [];
+  const found: MatrixConfiguration[] = [];
+  for (const configuration of configurations as Iterable<Readonly<Record<string, unknown>>>) {
+    const { componentType: component, resultComponentType: result, M, N, K } = configuration;
+    if ((component === "f16" || component === "f32") && (result === "f16" || result === "f32")) {
+      found.push({ m: Number(M), n: Number(N), k: Number(K), component, result });
+    }
+  }
+  return found;
 }
 
 function firstLine(cause: unknown): string {

@@ -10,9 +10,9 @@ export type Access = "read" | "write";
 
 /**
  * A WGSL feature that a kernel cannot do without; the device writes the `enable` directive. `subgroups` promises that 8
- * lanes fit a subgroup.
+ * lanes fit a subgroup; `subgroup-size-control` allows `@subgroup_size(…)`.
  */
-export type KernelFeature = "f16" | "subgroups" | "subgroup-matrix";
+export type KernelFeature = "f16" | "subgroups" | "subgroup-size-control" | "subgroup-matrix";
 
 /** One compute kernel, ready to be dispatched on any device that has its features. */
 export interface Kernel {
