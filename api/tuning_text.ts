@@ -54,9 +54,11 @@ export class TuningReport {
   /** Takes variants that were left out. */
   skipped(variants: readonly SkippedVariant[]): void {
     for (const { variant, reason } of variants) {
-      if (this.#reasons.has(reason)) continue;
-      this.#reasons.add(reason);
-      this.#log(`  left out "${variant}": ${reason}`);
+      // Reasons that differ in their numbers alone are one.
+      const kind = reason.replaceAll(/\d[\d.e+-]*/g, "#");
+      if (this.#reasons.has(kind)) continue;
+      this.#reasons.add(kind);
+      this.#log(`  left out "${variant}": ${reason.slice(0, 200)}`);
     }
   }
 }

@@ -170,6 +170,71 @@ eachDevice(
   },
 );
 
+/** Moments of the columns of [rows, 4] in chunks of rows; a wrong one forgets the last row. */
+function momentsVariant(
+  name: string,
+  { rows, chunks, forgets = 0 }: { rows: number; chunks: number; forgets?: number },
+) {
+  const each = Math.ceil(rows / chunks);
+  const kernel: Kernel = {
+    label: name,
+    wgsl: `@group(0) @binding(0) var<storage, read> input: array<f32>;
+@group(0) @binding(1) var<storage, read_write> moments: array<f32>;
+@compute @workgroup_size(4) fn main(@builtin(local_invocation_id) lane: vec3u, @builtin(workgroup_id) chunk: vec3u) {
+  let first = chunk.x * ${each}u;
+  let end = min(first + ${each}u, ${rows - forgets}u);
+  var sum = 0.0;
+  for (var row = first; row < end; row++) { sum += input[row * 4u + lane.x]; }
+  let mean = sum / f32(end - first);
+  var squares = 0.0;
+  for (var row = first; row < end; row++) { squares += pow(abs(input[row * 4u + lane.x] - mean), 2.0); }
+  let at = chunk.x * 12u + lane.x;
+  moments[at] = sum;
+  moments[at + 4u] = squares;
+  moments[at + 8u] = f32(end - first);
+}`,
+    bindings: ["read", "write"],
+    workgroups: [chunks, 1, 1],
+  };
+  const variant: Variant<{ outChannels: 4 }, "input" | "moments"> = {
+    name,
+    family: "registers",
+    refuses: () => undefined,
+    program: () => ({
+      launches: [{ kernel, buffers: ["input", "moments"] }],
+      workspaceBytes: 0,
+      partialBytes: chunks * 48,
+    }),
+  };
+  return variant;
+}
+
+eachDevice(
+  "variants that cut partial sums into different chunks agree, and one that forgets a row does not",
+  async (device) => {
+    const rows = 100;
+    const variants = [
+      momentsVariant("one chunk", { rows, chunks: 1 }),
+      momentsVariant("seven chunks", { rows, chunks: 7 }),
+      momentsVariant("forgetful", { rows, chunks: 7, forgets: 1 }),
+    ];
+    const operation: HeavyOperation<{ outChannels: 4 }, "input" | "moments"> = {
+      name: "moments",
+      describe: () => "",
+      variants: () => variants,
+      usual: () => variants[0],
+      flops: () => 1,
+      bufferBytes: () => ({ input: 16 * rows }),
+    };
+    const [{ skipped, complete }] = await tune([{ key: "moments", operation, shape: { outChannels: 4 } }], {
+      open: () => openDevice({ provider: device.adapter.provider }),
+      now: () => performance.now(),
+    });
+    assertEquals([skipped.map(({ variant }) => variant), complete], [["forgetful"], true]);
+    assertStringIncludes(skipped[0].reason, 'differs from "one chunk"');
+  },
+);
+
 Deno.test("the digest of variants changes with their texts and their number", () => {
   const shape = { length: 8 }, { capabilities } = new KernelChoices({ ...adapter(), ...adapter().limits });
   const digest = (broken: boolean, length = 8) =>
