@@ -1,170 +1,172 @@
 /**
- * Times matrix multiply and convolution at the quickstart's layers, after checking each result against its reference.
- *
- *     deno run -A bench/kernels.ts [--provider deno|dawn] [--batch 32] [--rounds 5] [--only TEXT]
- *
- * Prints per kernel the time of its first run, which includes compiling, and the median time with minimum and maximum.
+ * Matrix multiply and the three passes of RegNetY's convolutions, ours and the peers' in turns in one process, each checked
+ * before it is timed. `deno task bench kernels [--quick] [--only TEXT] [--no-peers] [--families]`.
  */
-import { parseArgs } from "@std/cli/parse-args";
-import type { Device, DeviceBuffer } from "../device/device.ts";
-import { openDevice } from "../device/open.ts";
-import {
-  conv2dForward,
-  conv2dForwardReference,
-  conv2dInputGradient,
-  conv2dInputGradientReference,
-  conv2dOutput,
-  type Conv2dShape,
-  conv2dWeightGradient,
-  conv2dWeightGradientReference,
-} from "../kernels/conv2d.ts";
-import type { Kernel } from "../kernels/kernel.ts";
-import { matmul, matmulReference } from "../kernels/matmul.ts";
-import { assertClose, madeUp } from "../tests/kernels/close.ts";
+import type { Device } from "../device/device.ts";
+import { conv2dOutput, type Conv2dShape } from "../kernels/conv2d_shape.ts";
+import { heavyOperations } from "../kernels/operations.ts";
+import { madeUp } from "../tests/kernels/close.ts";
+import { convolutionsOf, NETWORKS } from "./layers.ts";
+import { type Arm, timeArms, type Timed } from "./measure.ts";
+import { openOwnArm, ownVariants, type Subject } from "./own_arm.ts";
+import { openPeers } from "./peers/open.ts";
+import type { Peer } from "./peers/peer.ts";
+import type { Entry } from "./report.ts";
+import { type Operands, type Pass, sampleConv2d, sampleMatmul } from "./sampled.ts";
+import { entriesOf, finish, openForSuite, type SuiteOptions, suiteOptions } from "./suite.ts";
+import { short, table } from "./table.ts";
 
-type Floats = Float32Array<ArrayBuffer>;
-
-interface Subject {
+/** One line of the tables: what is timed, by whom. */
+interface Work {
   readonly name: string;
   readonly flops: number;
-  /** Kernels with the data they bind; a number is the length of a buffer that is written. */
-  readonly kernels: readonly Kernel[];
-  readonly inputs: readonly Floats[];
-  readonly lengths: readonly number[];
-  readonly reference: () => Floats;
+  readonly bytes: number;
+  open(): { name: string; open: () => Promise<Arm> | Arm }[];
 }
 
-/** The convolutions of a RegNetY with stem 16, widths 32/64/128, depths 1/1/1 and groups of 8. */
-function layers(batch: number, pixels: number): Record<string, Conv2dShape> {
-  const result: Record<string, Conv2dShape> = {};
-  const conv = (name: string, [inChannels, outChannels, kernel, stride, height]: number[], groups = 1) => {
-    result[`${name} ${pixels} px`] = {
-      batch,
-      height,
-      width: height,
-      inChannels,
-      outChannels,
-      kernelHeight: kernel,
-      kernelWidth: kernel,
-      stride,
-      padding: (kernel - 1) / 2,
-      groups,
-    };
-  };
-  conv("stem", [3, 16, 3, 2, pixels]);
-  let [size, channels] = [pixels / 2, 16];
-  for (const [stage, width] of [32, 64, 128].entries()) {
-    conv(`stage ${stage + 1} a`, [channels, width, 1, 1, size]);
-    conv(`stage ${stage + 1} b`, [width, width, 3, 2, size], width / 8);
-    conv(`stage ${stage + 1} shortcut`, [channels, width, 1, 2, size]);
-    size = Math.ceil(size / 2);
-    conv(`stage ${stage + 1} c`, [width, width, 1, 1, size]);
-    channels = width;
-  }
-  return result;
+const OWN_ERROR_MAX = 2e-5;
+
+function ownArms<Shape, Role extends string>(device: Device, subject: Subject<Shape, Role>, families: boolean) {
+  return ownVariants(device, subject, families).map((choice) => ({
+    name: choice.name,
+    open: () => openOwnArm(device, subject, choice),
+  }));
 }
 
-function convolution(name: string, shape: Conv2dShape): Subject[] {
-  const { inputLength, weightLength, outputLength } = conv2dOutput(shape);
-  const [input, weight, outGradient] = [madeUp(inputLength, 1), madeUp(weightLength, 2), madeUp(outputLength, 3)];
-  const flops = 2 * outputLength * (weightLength / shape.outChannels);
-  const { partial, reduce, workspaceBytes } = conv2dWeightGradient(shape);
-  return [
-    {
-      name: `${name} forward`,
-      flops,
-      kernels: [conv2dForward(shape)],
-      inputs: [input, weight],
-      lengths: [outputLength],
-      reference: () => conv2dForwardReference(shape, { input, weight }),
-    },
-    {
-      name: `${name} input gradient`,
-      flops,
-      kernels: [conv2dInputGradient(shape)],
-      inputs: [outGradient, weight],
-      lengths: [inputLength],
-      reference: () => conv2dInputGradientReference(shape, { outGradient, weight }),
-    },
-    {
-      name: `${name} weight gradient`,
-      flops,
-      kernels: reduce ? [partial, reduce] : [partial],
-      inputs: [input, outGradient],
-      lengths: reduce ? [workspaceBytes / 4, weightLength] : [weightLength],
-      reference: () => conv2dWeightGradientReference(shape, { input, outGradient }),
-    },
-  ];
+function bytesOf(sizes: Readonly<Record<string, number | undefined>>): number {
+  return Object.values(sizes).reduce<number>((sum, size) => sum + (size ?? 0), 0);
 }
 
-function multiply(size: number): Subject {
+function matmulWork(size: number, { device, peers, families }: Bench): Work {
   const shape = { m: size, n: size, k: size };
-  const [a, b] = [madeUp(size * size, 1), madeUp(size * size, 2)];
+  const operation = heavyOperations.matmul;
   return {
-    name: `matmul ${size}³`,
-    flops: 2 * size ** 3,
-    kernels: [matmul(shape)],
-    inputs: [a, b],
-    lengths: [size * size],
-    reference: () => matmulReference(shape, { a, b }),
+    name: `matmul: ${size}×${size}×${size}`,
+    flops: operation.flops(shape),
+    bytes: bytesOf(operation.bufferBytes(shape)),
+    open() {
+      const [left, right] = [madeUp(size * size, 1), madeUp(size * size, 2)];
+      const expected = sampleMatmul(shape, { left, right });
+      const subject = {
+        operation,
+        shape,
+        operands: { left, right },
+        result: "product" as const,
+        half: false,
+        wideResult: true,
+        expected,
+        errorMax: OWN_ERROR_MAX,
+      };
+      return [
+        ...ownArms(device, subject, families),
+        ...peers.map((peer) => ({
+          name: peer.name,
+          open: () => peer.matmul({ shape, left, right, expected }),
+        })),
+      ];
+    },
   };
 }
 
-async function measure(device: Device, subject: Subject, rounds: number): Promise<{ first: number; times: number[] }> {
-  const inputs = subject.inputs.map((data) => device.upload(data));
-  const outputs = subject.lengths.map((length) => device.allocate(4 * length));
-  const result = outputs[outputs.length - 1];
-  const once = () =>
-    subject.kernels.forEach((kernel, index) => {
-      const bound: DeviceBuffer[] = index === 0 ? [...inputs, outputs[0]] : [outputs[index - 1], outputs[index]];
-      device.run(kernel, bound);
-    });
-  const timed = async (repeats: number) => {
-    const start = performance.now();
-    for (let repeat = 0; repeat < repeats; repeat++) once();
-    await device.read([{ buffer: result, byteLength: 4 }]);
-    return (performance.now() - start) / repeats;
+function conv2dWork(title: string, { shape, pass }: { shape: Conv2dShape; pass: Pass }, bench: Bench): Work {
+  const { device, peers, families } = bench;
+  const operation = heavyOperations[`conv2d ${pass}`];
+  return {
+    name: `${title} ${operation.name}: ${operation.describe(shape)}`,
+    flops: operation.flops(shape),
+    bytes: bytesOf(operation.bufferBytes(shape)),
+    open() {
+      const { inputLength, weightLength, outputLength } = conv2dOutput(shape);
+      const operands: Operands = {
+        input: madeUp(inputLength, 1),
+        weight: madeUp(weightLength, 2),
+        outGradient: madeUp(outputLength, 3),
+      };
+      const expected = sampleConv2d(shape, pass, operands);
+      const common = { shape, expected, half: false, wideResult: true, errorMax: OWN_ERROR_MAX };
+      const { input, weight, outGradient } = operands;
+      const own = pass === "forward"
+        ? ownArms(device, {
+          ...common,
+          operation: heavyOperations["conv2d forward"],
+          operands: { input, weight },
+          result: "output",
+        }, families)
+        : pass === "input gradient"
+        ? ownArms(device, {
+          ...common,
+          operation: heavyOperations["conv2d input gradient"],
+          operands: { outGradient, weight },
+          result: "inputGradient",
+        }, families)
+        : ownArms(device, {
+          ...common,
+          operation: heavyOperations["conv2d weight gradient"],
+          operands: { input, outGradient },
+          result: "weightGradient",
+        }, families);
+      return [
+        ...own,
+        ...peers.map((peer) => ({ name: peer.name, open: () => peer.conv2d({ shape, pass, operands, expected }) })),
+      ];
+    },
   };
-  const first = await timed(1);
-  const [bytes] = await device.read([{ buffer: result }]);
-  assertClose(new Float32Array(bytes.buffer), subject.reference(), { bound: 2e-6, what: subject.name });
-  // Enough repeats that a readback's 12 ms on Deno's provider weigh little.
-  const repeats = Math.max(1, Math.min(100, Math.round(100 / (await timed(10)))));
-  const times: number[] = [];
-  for (let round = 0; round < rounds; round++) times.push(await timed(repeats));
-  for (const buffer of [...inputs, ...outputs]) device.free(buffer);
-  return { first, times: times.sort((x, y) => x - y) };
 }
 
-const options = parseArgs(Deno.args, { string: ["provider", "batch", "rounds", "only"] });
-const provider = options.provider === "dawn" || options.provider === "deno" ? options.provider : "auto";
-const batch = Number(options.batch ?? 32);
-const only = typeof options.only === "string" ? options.only : "";
-const device = await openDevice({ provider });
-console.log(`${device.adapter.name} through ${device.adapter.provider}, batch ${batch}`);
-const subjects = [multiply(256), multiply(512)];
-for (const pixels of [48, 24]) {
-  for (const [name, shape] of Object.entries(layers(batch, pixels))) subjects.push(...convolution(name, shape));
+interface Bench {
+  readonly device: Device;
+  readonly peers: readonly Peer[];
+  readonly families: boolean;
 }
-const totals = new Map<string, { ms: number; flops: number; first: number }>();
-for (const subject of subjects.filter(({ name }) => name.includes(only))) {
-  const { first, times } = await measure(device, subject, Number(options.rounds ?? 5));
-  const median = times[Math.floor(times.length / 2)];
-  const rate = subject.flops / median / 1e6;
-  console.log(
-    `${subject.name.padEnd(40)} first ${first.toFixed(0).padStart(5)} ms  median ${
-      median.toFixed(3).padStart(8)
-    } ms  ` +
-      `(${times[0].toFixed(3)} to ${times[times.length - 1].toFixed(3)})  ${rate.toFixed(2).padStart(6)} GFLOP/s`,
-  );
-  const pass = subject.name.split(" ").slice(-2).join(" ");
-  const total = totals.get(pass) ?? { ms: 0, flops: 0, first: 0 };
-  totals.set(pass, { ms: total.ms + median, flops: total.flops + subject.flops, first: total.first + first });
+
+/** All works that were asked for; `quick` takes the smallest network's and two matrix sizes. */
+function works({ quick, only }: SuiteOptions, bench: Bench): Work[] {
+  const list = (quick ? [256, 1024] : [256, 512, 1024]).map((size) => matmulWork(size, bench));
+  for (const network of quick ? NETWORKS.slice(0, 1) : NETWORKS) {
+    const shapes = convolutionsOf(network);
+    for (const pass of ["forward", "input gradient", "weight gradient"] as const) {
+      for (const shape of shapes) {
+        // Nothing asks for the gradient towards the images.
+        if (pass === "input gradient" && shape.inChannels === 3) continue;
+        list.push(conv2dWork(network.title, { shape, pass }, bench));
+      }
+    }
+  }
+  return list.filter(({ name }) => name.includes(only));
 }
-for (const [pass, { ms, flops, first }] of totals) {
-  console.log(
-    `total ${pass}: ${ms.toFixed(1)} ms, ${(flops / ms / 1e6).toFixed(2)} GFLOP/s, first runs ${first.toFixed(0)} ms`,
-  );
+
+/** One row: our time and rate, and how many times as long each peer takes. */
+function row({ name, flops }: Work, timed: readonly Timed[], peers: readonly Peer[]): string[] {
+  const of = (arm: string) => timed.find((entry) => entry.arm === arm);
+  const ours = of("ours")?.times;
+  const versus = (arm: string) => {
+    const theirs = of(arm)?.times;
+    return ours && theirs ? `${(theirs.median / ours.median).toFixed(2)}×` : "–";
+  };
+  const range = ours ? `${short(ours.median)} [${short(ours.min)}, ${short(ours.max)}]` : "–";
+  return [name, range, short(ours && flops / ours.median / 1e6), ...peers.map((peer) => versus(peer.name))];
 }
-// Dawn's teardown may crash after the work is done; leave without it.
-Deno.exit(0);
+
+if (import.meta.main) {
+  const options = suiteOptions(Deno.args);
+  const device = await openForSuite(options);
+  const peers = options.peers ? await openPeers(device.adapter.provider) : [];
+  const families = options.families || device.adapter.kind === "gpu";
+  const entries: Entry[] = [];
+  const rows: string[][] = [];
+  for (const work of works(options, { device, peers, families })) {
+    const timed = await timeArms(work.open());
+    rows.push(row(work, timed, peers));
+    console.log(rows[rows.length - 1].join("  "));
+    for (const { arm, refusal } of timed) if (refusal !== undefined) console.log(`    ${arm}: ${refusal}`);
+    const { name, flops, bytes } = work;
+    entries.push(...entriesOf(timed, { suite: "kernels", name, flops, bytes }));
+  }
+  const heading = ["kernel", "ours, ms", "GFLOP/s", ...peers.map(({ name }) => name)];
+  console.log(`\n${table(heading, rows)}`);
+  await finish(options, {
+    device,
+    versions: Object.fromEntries(peers.map(({ name, version }) => [name, version])),
+    entries,
+  });
+}
