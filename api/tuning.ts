@@ -139,8 +139,13 @@ export async function chooseKernels(uses: readonly HeavyUse[], options: SettleOp
   );
 }
 
-async function openCache({ adapter, cacheFolder, log }: SettleOptions): Promise<TuningCache> {
-  return await TuningCache.open(adapter, { folder: cacheFolder, log });
+/** The adapter's cache; none where no folder for it is known, and then nothing is timed either. */
+async function openCache({ adapter, cacheFolder, log }: SettleOptions): Promise<TuningCache | undefined> {
+  try {
+    return await TuningCache.open(adapter, { folder: cacheFolder, log });
+  } catch (error) {
+    log(`kernels are not tuned: ${messageOf(error)}`);
+  }
 }
 
 /** Times what is missing and keeps it; a child that fails, or is interrupted, leaves the rest to the defaults. */

@@ -26,6 +26,8 @@ export function withMoments<Shape, Role extends string>(
 export class KernelChoices {
   readonly #capabilities: Capabilities;
   readonly #recorded = new Map<string, string>();
+  /** By key: a step asks for the same ones again and again. */
+  readonly #programs = new Map<string, Program<string>>();
 
   constructor(capabilities: Capabilities, recorded: ChoiceRecord = {}) {
     this.#capabilities = capabilities;
@@ -40,6 +42,7 @@ export class KernelChoices {
   /** Records a choice. */
   set(key: string, variant: string): void {
     this.#recorded.set(key, variant);
+    this.#programs.clear();
   }
 
   /** What was recorded. */
@@ -80,6 +83,11 @@ export class KernelChoices {
 
   /** The kernels to run. */
   program<Shape, Role extends string>(operation: HeavyOperation<Shape, Role>, shape: Shape): Program<Role> {
-    return this.variant(operation, shape).program(shape, this.#capabilities);
+    const key = choiceKey(operation, shape);
+    const known = this.#programs.get(key);
+    if (known !== undefined) return known as Program<Role>;
+    const program = this.variant(operation, shape).program(shape, this.#capabilities);
+    this.#programs.set(key, program);
+    return program;
   }
 }

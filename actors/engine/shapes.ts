@@ -7,8 +7,9 @@ import type { ChoiceRecord } from "../../device/choices.ts";
 import type { AdapterDescription } from "../../device/device.ts";
 import { type HeavyUse, RecordingDevice, type UnfitChoice } from "../../device/tune_shapes.ts";
 import { trainStep } from "../../swav/train_step.ts";
-import { zeros } from "../../tensor/tensor.ts";
+import { toWire } from "../../wire/tensor.ts";
 import { buildModel } from "./build.ts";
+import { type BatchMessage, makeViews } from "./views.ts";
 
 /** What a step asks for, and which recorded variants it could not have. */
 export interface StepUses {
@@ -29,8 +30,8 @@ export async function stepUses(
 ): Promise<StepUses> {
   const device = new RecordingDevice(adapter, recorded);
   const model = buildModel(device, config, { blank: true });
-  const { batchPerReplica: batch, crops, assignCrops } = config;
-  const views = crops.map(({ size, count }) => zeros(device, [count * batch, size, size, 3]));
+  const { batchPerReplica: batch, assignCrops } = config;
+  const views = makeViews(device, blankBatch(batch), config);
   await trainStep([{ replica: 0, views }], {
     step: 0,
     model,
@@ -47,6 +48,22 @@ export async function stepUses(
     gradients: { add() {}, finish: () => Promise.resolve(new Map()) },
   });
   return { uses: device.uses, unfit: device.unfit };
+}
+
+/** A batch of black pixels. */
+function blankBatch(count: number): BatchMessage {
+  const each = <T>(value: T): T[] => new Array<T>(count).fill(value);
+  return {
+    type: "batch",
+    step: 0,
+    replica: 0,
+    ids: each(0),
+    offsets: each(0),
+    widths: each(1),
+    heights: each(1),
+    pixels: toWire(new Uint8Array(4)),
+    replaced: [],
+  };
 }
 
 /**

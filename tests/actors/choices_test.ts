@@ -1,6 +1,9 @@
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
+import { Engine } from "../../actors/engine/engine.ts";
 import { checkChoices, stepUses } from "../../actors/engine/shapes.ts";
-import { findPreset, loadConfig, parseConfig } from "../../config.ts";
+import { configKeys, findPreset, loadConfig, parseConfig, type TrainConfig } from "../../config.ts";
+import { RecordingDevice } from "../../device/tune_shapes.ts";
+import { toWire } from "../../wire/tensor.ts";
 import { adapter } from "../device/adapter.ts";
 import { digestOf, run, withRuns } from "./runs.ts";
 
@@ -24,6 +27,59 @@ Deno.test("the shapes of the largest network are known without drawing its weigh
   const { uses } = await stepUses(await loadConfig({ preset: "seer-256gf" }), adapter());
   assert(uses.some(({ key }) => key.includes("in 28 groups")), "widths of 10,444 in groups of 373");
 });
+
+/** Takes one step on an engine whose device computes nothing: what its choices were asked for. */
+async function engineUses(config: TrainConfig): Promise<string[]> {
+  const device = new RecordingDevice(adapter());
+  const { promise: done, resolve, reject } = Promise.withResolvers<void>();
+  const count = config.batchPerReplica;
+  const codes = new Float32Array(config.assignCrops.length * count * config.prototypes.count);
+  const engine = new Engine({
+    id: "trainer-0",
+    now: () => 0,
+    openDevice: () => Promise.resolve(device),
+    send(message) {
+      if (message.type === "failed") reject(new Error(message.error));
+      if (message.type === "ready") engine.receive({ type: "step", step: 0, learningRate: 0.1 });
+      if (message.type === "want-batch") {
+        const each = (value: number) => new Array<number>(count).fill(value);
+        const { step, replica } = message;
+        const images = { ids: each(0), offsets: each(0), widths: each(1), heights: each(1), replaced: [] };
+        engine.receive({ type: "batch", step, replica, ...images, pixels: toWire(new Uint8Array(4)) });
+      }
+      if (message.type === "scores") {
+        engine.receive({ type: "codes", step: message.step, replica: message.replica, values: toWire(codes) });
+      }
+      if (message.type === "step-done") resolve();
+    },
+  });
+  const trainers = [{ id: "trainer-0", low: 0, high: 1 }];
+  engine.receive({ type: "configure", config: { ...structuredClone(config) }, trainers, shards: ["sync-0"] });
+  await done;
+  return device.uses.map(({ key }) => key).sort();
+}
+
+/** Options that change what a step asks for, where this version has them. */
+const known = (path: string) => configKeys.some((key) => key.path === path);
+const changes: Readonly<Record<string, object>> = {
+  "as it is": {},
+  "crop groups of one size in a row": {
+    crops: [{ size: 16, count: 1, scale: [0.2, 1] }, { size: 16, count: 2, scale: [0.1, 1] }],
+  },
+  ...(known("precision") ? { "mixed precision": { precision: "mixed" } } : {}),
+  ...(known("checkpointSegments") ? { "activation checkpointing": { checkpointSegments: 2 } } : {}),
+};
+
+for (const [name, change] of Object.entries(changes)) {
+  Deno.test(`what stepUses() tells is what a trainer's step asks for: ${name}`, async () => {
+    const config = parseConfig(
+      { ...findPreset("test-tiny"), replicas: 1, syncBatchNormGroup: 1, ...change },
+      { source: "the test" },
+    );
+    const { uses } = await stepUses(config, adapter());
+    assertEquals(uses.map(({ key }) => key).sort(), await engineUses(config));
+  });
+}
 
 Deno.test("checkChoices() names the adapter, how many variants do not run, the first, and the remedy", async () => {
   const { uses } = await stepUses(tiny, adapter());
