@@ -2,7 +2,8 @@
  * Images in a folder of the file system, sub-folders included. The first sub-folder is the label, as in torchvision's
  * `ImageFolder`; images directly in the folder have none. It knows file names and bytes, nothing of pixels.
  */
-import { type ImageSource, UnreadableImageError } from "./source.ts";
+import { readImageFile } from "./image_file.ts";
+import type { ImageSource } from "./source.ts";
 
 /** File name endings that are taken for images. */
 export const IMAGE_EXTENSIONS: readonly string[] = [
@@ -100,21 +101,6 @@ export async function openFolder(path: string, options: FolderOptions = {}): Pro
     classes,
     name: (i) => names[i],
     label: (i) => labelOfClass.get(classOf(names[i])) ?? 0,
-    async read(i) {
-      try {
-        const file = `${path}/${names[i]}`;
-        const { size } = await Deno.stat(file);
-        if (size > fileBytesMax) {
-          throw new UnreadableImageError(names[i], `the file has ${size} bytes, more than ${fileBytesMax}`);
-        }
-        return await Deno.readFile(file);
-      } catch (error) {
-        if (error instanceof Deno.errors.NotFound) throw new UnreadableImageError(names[i], "the file is gone");
-        if (error instanceof Deno.errors.PermissionDenied) {
-          throw new UnreadableImageError(names[i], "no permission to read the file");
-        }
-        throw error;
-      }
-    },
+    read: (i) => readImageFile(`${path}/${names[i]}`, { name: names[i], fileBytesMax }),
   };
 }

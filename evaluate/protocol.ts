@@ -1,9 +1,11 @@
 /**
  * Which images an evaluation learns from, which it is asked about, and what their labels are: read off the images' paths.
  * Two forms are known: two sets with the same categories, `<set>/<category>/<name>.png`, and one folder per category,
- * split by a hash of the names. It opens no file.
+ * split by a hash of the names; a part may also be told by its name (`train`, `val`, `test`). It opens no file.
  */
+import { splitOfWord } from "../data/labelled.ts";
 import type { ImageSource } from "../data/source.ts";
+import { hashName } from "./name_hash.ts";
 
 /** Some images of the source. */
 export interface ImageSubset {
@@ -16,12 +18,21 @@ export interface ImageSubset {
 /** What an evaluation does with the images of a source. */
 export interface Protocol {
   readonly kind: "sets" | "split";
+  /** `single`: each image is of one class, {@linkcode Protocol.labelOf}; `multi`: of any number. @default "single" */
+  readonly labelling?: "single" | "multi";
   /** Names of the categories. */
   readonly classes: readonly string[];
   readonly train: ImageSubset;
   readonly test: ImageSubset;
-  /** Class of an image of either subset, an index into `classes`. */
+  /**
+   * Class of an image of either subset, an index into `classes`.
+   *
+   * @throws RangeError for other images
+   * @throws TypeError where images show several classes
+   */
   labelOf(id: number): number;
+  /** What an image of either subset is to each class. @default 1 for its label, 0 for the others */
+  marksOf?(id: number): Int8Array<ArrayBuffer>;
   /** Test image → the one training image of the same name, where the sets show the same things; empty otherwise. */
   readonly pairs: ReadonlyMap<number, number>;
 }
@@ -51,18 +62,11 @@ function stem({ parts }: Named): string {
   return parts[parts.length - 1].replace(/\.[^.]*$/, "");
 }
 
-/** FNV-1a with a finaliser that spreads it over all 32 bits. */
-function hashName(name: string): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < name.length; i++) hash = Math.imul(hash ^ name.charCodeAt(i), 0x01000193);
-  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
-  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
-  return (hash ^ (hash >>> 16)) >>> 0;
-}
-
 /** The two sets when the images have that form: training first. */
 function findSets(images: readonly Named[]): [string, string] | undefined {
   const sets = distinct(images.map(({ parts }) => parts[0]));
+  const named = namedParts(sets);
+  if (named !== undefined && images.every(({ parts }) => parts.length > 2)) return named;
   if (sets.length !== 2 || images.some(({ parts }) => parts.length < 3)) return undefined;
   const [a, b] = sets.map((set) =>
     distinct(images.filter(({ parts }) => parts[0] === set).map(({ parts }) => parts[1]))
@@ -71,6 +75,25 @@ function findSets(images: readonly Named[]): [string, string] | undefined {
   if (shared < 2 || 2 * shared < Math.max(a.length, b.length)) return undefined;
   const train = TRAIN_NAMES.find((name) => sets.includes(name)) ?? sets[0];
   return [train, sets.find((set) => set !== train) ?? sets[1]];
+}
+
+/** Where every set is called a part of a split (`train`, `val`, `test`): training, and `test` before `val`. */
+function namedParts(sets: readonly string[]): [string, string] | undefined {
+  if (sets.length < 2 || sets.some((set) => splitOfWord(set) === undefined)) return undefined;
+  const train = sets.find((set) => splitOfWord(set) === "train");
+  const test = sets.find((set) => set.startsWith("test")) ?? sets.find((set) => splitOfWord(set) === "test");
+  return train === undefined || test === undefined ? undefined : [train, test];
+}
+
+/** @throws Error when parts of one split do not have the same categories, none of them empty */
+function requireSameCategories(name: string, { trained, tested }: { trained: Set<string>; tested: Set<string> }): void {
+  const odd = [...trained].find((category) => !tested.has(category)) ??
+    [...tested].find((category) => !trained.has(category));
+  if (odd === undefined) return;
+  throw new Error(
+    `Cannot evaluate on "${name}": its parts must have the same categories, "${odd}" has ` +
+      `${trained.has(odd) ? "no test" : "no training"} images; add some, or remove the folder`,
+  );
 }
 
 /** Test → training images of the same name; none unless half of the smaller set has a partner. */
@@ -88,10 +111,13 @@ function pairNames(train: readonly Named[], test: readonly Named[]): Map<number,
   return 2 * pairs.size >= Math.min(train.length, test.length) ? pairs : new Map();
 }
 
-function planSets(images: readonly Named[], [trainName, testName]: readonly [string, string]): Protocol {
+function planSets(images: readonly Named[], [trainName, testName]: readonly [string, string], name: string): Protocol {
   const inSet = (set: string) => images.filter(({ parts }) => parts[0] === set);
   const categories = (members: readonly Named[]) => new Set(members.map(({ parts }) => parts[1]));
   const trained = categories(inSet(trainName)), tested = categories(inSet(testName));
+  if (splitOfWord(trainName) === "train" && splitOfWord(testName) === "test") {
+    requireSameCategories(name, { trained, tested });
+  }
   const classes = [...trained].filter((category) => tested.has(category)).sort();
   const members = (set: string) => inSet(set).filter(({ parts }) => classes.includes(parts[1]));
   const train = members(trainName), test = members(testName);
@@ -148,7 +174,7 @@ export function planProtocol(source: Pick<ImageSource, "size" | "name">, options
   const { name = "the images", testShare = 0.2 } = options;
   const images = Array.from({ length: source.size }, (_, id): Named => ({ id, parts: source.name(id).split("/") }));
   const sets = findSets(images);
-  if (sets !== undefined) return planSets(images, sets);
+  if (sets !== undefined) return planSets(images, sets, name);
   const loose = images.filter(({ parts }) => parts.length < 2).length;
   const categories = distinct(images.filter(({ parts }) => parts.length > 1).map(({ parts }) => parts[0]));
   if (loose > 0 || categories.length < 2) {

@@ -20,6 +20,10 @@ declare module "@std/assert" {
   ): Promise<E>;
 }
 
+declare module "@std/csv/parse" {
+  export function parse(text: string): string[][];
+}
+
 declare module "@std/cli/parse-args" {
   export interface ParseOptions {
     string?: readonly string[];
