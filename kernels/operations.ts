@@ -15,6 +15,7 @@
 import { conv2dForward, conv2dInputGradient, conv2dOutput, type Conv2dShape, conv2dWeightGradient } from "./conv2d.ts";
 import { describeConv2d } from "./conv2d_shape.ts";
 import { matmul, type MatmulShape } from "./matmul.ts";
+import { tileMatmulVariants } from "./tile/variants.ts";
 import { type HeavyOperation, usualVariant, type Variant } from "./variant.ts";
 
 /** Buffers of the three passes of a convolution. */
@@ -71,7 +72,7 @@ const matmulVariants: readonly Variant<MatmulShape, MatmulRole>[] = [{
     launches: [{ kernel: matmul(shape), buffers: ["left", "right", "product"] }],
     workspaceBytes: 0,
   }),
-}];
+}, ...tileMatmulVariants];
 
 const conv2dFlops = (shape: Conv2dShape) => {
   const { outputLength, weightLength } = conv2dOutput(shape);

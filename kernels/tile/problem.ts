@@ -69,13 +69,18 @@ export interface GemmPartials {
   /** WGSL name of the buffer, `array<f32>`. */
   readonly buffer: string;
   readonly channels: number;
+  /** Columns of a slice that have a channel. */
+  readonly columns: number;
   /** Chunks for that many tiles of rows per slice. */
   chunks(rowTiles: number): number;
   /** WGSL: this workgroup's chunk. */
   readonly chunk: string;
   /** WGSL: the channel of a column. */
   channel(column: string): string;
-  /** WGSL vec4f in the scope of {@linkcode GemmResult.store}: what four values are multiplied with in the second of the `sums`. */
+  /**
+   * WGSL vec4f, which may name what {@linkcode GemmResult.store} declares at its top level: what four values are multiplied
+   * with in the second of the `sums`.
+   */
   readonly factor?: (value: string) => string;
 }
 

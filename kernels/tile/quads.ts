@@ -58,10 +58,12 @@ export function fetchOf({ name, storage, width }: Elements, at: string): string 
 /** The fours in a fetched value, as `as`. */
 export function foursOf({ storage, width }: Elements, { raw, as }: { raw: string; as: Storage }): string[] {
   if (width === 8) {
-    return ["xy", "zw"].map((pair) => {
-      const halves = `bitcast<vec4<f16>>(${raw}.${pair})`;
-      return as === "f16" ? halves : `vec4f(${halves})`;
-    });
+    // wgpu has no bitcast to vec4<f16>; it has no matrix units either, for which f16 is kept.
+    return as === "f16"
+      ? ["xy", "zw"].map((pair) => `bitcast<vec4<f16>>(${raw}.${pair})`)
+      : [["x", "y"], ["z", "w"]].map(([low, high]) =>
+        `vec4f(unpack2x16float(${raw}.${low}), unpack2x16float(${raw}.${high}))`
+      );
   }
   return [as === storage ? raw : `${vector4(as)}(${raw})`];
 }
