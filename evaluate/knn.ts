@@ -60,10 +60,11 @@ export interface Vote {
 }
 
 /**
- * Whether the vote of the nearest items goes to `label` however ties are broken. Items tied at the edge of the
- * neighbourhood are chosen against it: other classes first, and all of them of the strongest rival.
+ * Rank of `label`, from 1, in the vote of the nearest items, however ties are broken: one more than the classes that may
+ * get as many votes. Items tied at the edge of the neighbourhood are chosen against it: other classes first, and all of
+ * them of the rival that is looked at.
  */
-export function isSurelyRight(scores: Float32Array, vote: Vote): boolean {
+export function worstClassRank(scores: Float32Array, vote: Vote): number {
   const { labels, classes, label, temperature } = vote;
   const neighbours = Math.min(vote.neighbours, scores.length);
   const edge = kthLargest(scores, neighbours);
@@ -79,12 +80,52 @@ export function isSurelyRight(scores: Float32Array, vote: Vote): boolean {
   const seats = neighbours - inside;
   const rivals = tied.reduce((sum, count) => sum + count, 0) - tied[label];
   const mine = votes[label] + Math.max(0, seats - rivals);
+  let rank = 1;
   for (let rival = 0; rival < classes; rival++) {
     if (rival === label) continue;
     const theirs = votes[rival] + Math.min(seats, tied[rival]);
-    if (theirs >= mine * (1 - 1e-9)) return false;
+    if (theirs >= mine * (1 - 1e-9)) rank++;
   }
-  return true;
+  return rank;
+}
+
+/** Whether the vote of the nearest items goes to `label` however ties are broken. */
+export function isSurelyRight(scores: Float32Array, vote: Vote): boolean {
+  return worstClassRank(scores, vote) === 1;
+}
+
+/** How one vote is held. */
+export interface KnnSetting {
+  /** Neighbours that vote, at most as many as there are. */
+  readonly neighbours: number;
+  /** Temperature T of the vote exp(cosine / T). */
+  readonly temperature: number;
+}
+
+/**
+ * Rank of each test row's own class among the votes of its nearest training rows ({@linkcode worstClassRank}), for several
+ * settings over one computation of the scores.
+ *
+ * @throws RangeError when a set is empty, features and labels do not match, or a feature is not finite
+ */
+export async function knnRanks(
+  train: Labelled,
+  test: Labelled,
+  { settings, similarity = cpuSimilarity }: { settings: readonly KnnSetting[]; similarity?: Similarity },
+): Promise<Uint32Array<ArrayBuffer>[]> {
+  const classes = requireLabels(train, test);
+  const gallery = normalizeRows(train.features);
+  const ranks = settings.map(() => new Uint32Array(test.features.rows));
+  for await (const block of similarity(normalizeRows(test.features), gallery)) {
+    for (let row = 0; row < block.rows; row++) {
+      const scores = block.scores.subarray(row * gallery.rows, (row + 1) * gallery.rows);
+      const query = block.first + row, label = test.labels[query];
+      settings.forEach((setting, s) => {
+        ranks[s][query] = worstClassRank(scores, { labels: train.labels, classes, label, ...setting });
+      });
+    }
+  }
+  return ranks;
 }
 
 /**
@@ -93,18 +134,9 @@ export function isSurelyRight(scores: Float32Array, vote: Vote): boolean {
  * @throws RangeError when a set is empty, features and labels do not match, or a feature is not finite
  */
 export async function knnAccuracy(train: Labelled, test: Labelled, options: KnnOptions = {}): Promise<number> {
-  const { neighbours = 20, temperature = 0.07, similarity = cpuSimilarity } = options;
-  const classes = requireLabels(train, test);
-  const gallery = normalizeRows(train.features);
-  let right = 0;
-  for await (const block of similarity(normalizeRows(test.features), gallery)) {
-    for (let row = 0; row < block.rows; row++) {
-      const scores = block.scores.subarray(row * gallery.rows, (row + 1) * gallery.rows);
-      const label = test.labels[block.first + row];
-      if (isSurelyRight(scores, { labels: train.labels, classes, label, neighbours, temperature })) right++;
-    }
-  }
-  return right / test.features.rows;
+  const { neighbours = 20, temperature = 0.07, similarity } = options;
+  const [ranks] = await knnRanks(train, test, { settings: [{ neighbours, temperature }], similarity });
+  return ranks.filter((rank) => rank === 1).length / ranks.length;
 }
 
 /**

@@ -2,6 +2,7 @@
  * Retrieval across two sets: every query has exactly one right answer in the gallery (the same emoji by another artist).
  * The rank of the right answer counts every item that scores as well as it does, so ties count against. It knows no image.
  */
+import { averagePrecision } from "./average_precision.ts";
 import { type Matrix, normalizeRows, requireFinite } from "./matrix.ts";
 import { cpuSimilarity, type Similarity, TIE_TOLERANCE } from "./similarity.ts";
 
@@ -71,4 +72,82 @@ export async function retrieval(
     top5: share(firstFive),
     meanReciprocalRank: share(reciprocal),
   };
+}
+
+/** Options of {@linkcode classRetrieval}. */
+export interface ClassRetrievalOptions {
+  /** Class of each query, and of each gallery item. */
+  readonly queryLabels: Uint32Array<ArrayBuffer>;
+  readonly galleryLabels: Uint32Array<ArrayBuffer>;
+  /** Row of the gallery that is the query itself, left out of its results; −1 for none. @default none */
+  readonly selfOf?: Int32Array<ArrayBuffer>;
+  /** Numbers of results k of recall@k. @default [1, 5, 10] */
+  readonly recallAt?: readonly number[];
+  /** @default on the CPU */
+  readonly similarity?: Similarity;
+}
+
+/** Shares over the queries that have an image of their class in the gallery. */
+export interface ClassRetrievalResult {
+  readonly queries: number;
+  /** Mean over queries of the average precision of the whole ranking, ties as one threshold. */
+  readonly meanAveragePrecision: number;
+  /** Share of queries with an image of their class surely among the first k, for each k asked. */
+  readonly recall: readonly { readonly k: number; readonly share: number }[];
+}
+
+/**
+ * Retrieval of images of the same class by cosine: every query ranks the whole gallery.
+ *
+ * @throws RangeError when labels do not match, a feature is not finite, or no query has its class in the gallery
+ */
+export async function classRetrieval(
+  queries: Matrix,
+  gallery: Matrix,
+  options: ClassRetrievalOptions,
+): Promise<ClassRetrievalResult> {
+  const { queryLabels, galleryLabels, selfOf, recallAt = [1, 5, 10], similarity = cpuSimilarity } = options;
+  if (queryLabels.length !== queries.rows || galleryLabels.length !== gallery.rows) {
+    throw new RangeError(
+      `Cannot retrieve: queries and gallery must have one label per row, found ${queryLabels.length} for ` +
+        `${queries.rows} and ${galleryLabels.length} for ${gallery.rows}`,
+    );
+  }
+  requireFinite(queries);
+  requireFinite(gallery);
+  const found = recallAt.map(() => 0);
+  let judged = 0, precision = 0;
+  for await (const block of similarity(normalizeRows(queries), normalizeRows(gallery))) {
+    for (let row = 0; row < block.rows; row++) {
+      const query = block.first + row, self = selfOf?.[query] ?? -1;
+      const scores = block.scores.subarray(row * gallery.rows, (row + 1) * gallery.rows);
+      const marks = Int8Array.from(galleryLabels, (label, item) => {
+        return item === self ? -1 : label === queryLabels[query] ? 1 : 0;
+      });
+      if (!marks.includes(1)) continue;
+      judged++;
+      precision += averagePrecision(scores, marks);
+      const rank = firstRelevantRank(scores, marks);
+      recallAt.forEach((k, at) => {
+        if (rank <= k) found[at]++;
+      });
+    }
+  }
+  if (judged === 0) throw new RangeError("Cannot retrieve: no query has an image of its class in the gallery");
+  return {
+    queries: judged,
+    meanAveragePrecision: precision / judged,
+    recall: recallAt.map((k, at) => ({ k, share: found[at] / judged })),
+  };
+}
+
+/** Rank of the best item marked 1, behind every item marked 0 that scores as well. */
+function firstRelevantRank(scores: Float32Array, marks: Int8Array): number {
+  let best = -Infinity;
+  for (let item = 0; item < scores.length; item++) if (marks[item] === 1) best = Math.max(best, scores[item]);
+  let rank = 1;
+  for (let item = 0; item < scores.length; item++) {
+    if (marks[item] === 0 && !(scores[item] < best - TIE_TOLERANCE)) rank++;
+  }
+  return rank;
 }

@@ -1,6 +1,14 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
-import { isSurelyRight, knnAccuracy, kthLargest } from "../../evaluate/knn.ts";
+import {
+  isSurelyRight,
+  knnAccuracy,
+  knnRanks,
+  type KnnSetting,
+  kthLargest,
+  type Labelled,
+} from "../../evaluate/knn.ts";
+import { normalizeRows } from "../../evaluate/matrix.ts";
 import { clusters, collapsed, rows } from "./sets.ts";
 
 const labels = (...values: number[]) => Uint32Array.from(values);
@@ -84,4 +92,32 @@ Deno.test("empty sets, missing labels and features that are no numbers are refus
   await assertRejects(() => knnAccuracy(good, broken), RangeError, "found NaN in row 0");
   const wide = { features: rows([1, 0, 0]), labels: labels(0) };
   await assertRejects(() => knnAccuracy(good, wide), RangeError, "found 3 and 2");
+});
+
+/** The ranks by sorting all neighbours, for features without ties. */
+function bruteRanks(train: Labelled, test: Labelled, { neighbours, temperature }: KnnSetting): number[] {
+  const gallery = normalizeRows(train.features), queries = normalizeRows(test.features);
+  const row = (matrix: typeof gallery, i: number) => matrix.data.subarray(i * matrix.columns, (i + 1) * matrix.columns);
+  return Array.from(test.labels, (label, i) => {
+    const query = row(queries, i);
+    const near = Array.from({ length: gallery.rows }, (_, j) => ({
+      score: row(gallery, j).reduce((sum, value, k) => sum + value * query[k], 0),
+      label: train.labels[j],
+    })).sort((a, b) => b.score - a.score).slice(0, neighbours);
+    const votes = new Map<number, number>();
+    for (const item of near) {
+      votes.set(item.label, (votes.get(item.label) ?? 0) + Math.exp((item.score - near[0].score) / temperature));
+    }
+    const mine = votes.get(label) ?? 0;
+    return [0, 1, 2, 3, 4, 5].filter((c) => (votes.get(c) ?? 0) >= mine).length;
+  });
+}
+
+Deno.test("knnRanks() equals brute force at the papers' settings", async () => {
+  const train = clusters({ count: 300, classes: 6, columns: 8, spread: 1.5, seed: 4 });
+  const test = clusters({ count: 60, classes: 6, columns: 8, spread: 1.5, seed: 5 });
+  const settings = [{ neighbours: 20, temperature: 0.07 }, { neighbours: 200, temperature: 0.1 }];
+  const ranks = await knnRanks(train, test, { settings });
+  settings.forEach((setting, s) => assertEquals(Array.from(ranks[s]), bruteRanks(train, test, setting)));
+  assert(ranks[0].some((rank) => rank > 1) && ranks[0].some((rank) => rank === 1));
 });
