@@ -17,6 +17,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "wire": [],
   "collectives": ["wire"],
   "checkpoint": ["wire"],
+  "weights": ["nn", "checkpoint"],
   "config": ["config.ts", "nn"],
   "config.ts": ["config", "nn"],
   "plan": ["plan.ts", "config.ts", "config", "nn", "optim", "collectives", "actors"],
@@ -40,6 +41,7 @@ const ROOMS = [
   "wire",
   "collectives",
   "checkpoint",
+  "weights",
   "actors/runtime",
   "actors",
   "dashboard",
@@ -57,7 +59,7 @@ const ROOMS = [
 const NEVER_IMPORTED = ["examples", "tests", "bench", "tools"];
 
 /** Rooms whose results depend on their inputs alone. */
-const CLOCK_FREE = ["kernels", "tensor", "nn", "optim", "swav", "evaluate", "data", "collectives"];
+const CLOCK_FREE = ["kernels", "tensor", "nn", "optim", "swav", "evaluate", "data", "collectives", "weights"];
 
 /** Rooms outside the product, free to name anything. */
 const FREE = ["tests", "bench", "tools"];

@@ -1,0 +1,76 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import { WeightsError } from "../../weights/error.ts";
+import { crc32, readZip, writeZip } from "../../weights/zip.ts";
+import { bytesOf, goldenFile } from "./bytes.ts";
+
+const entries = fc.array(
+  fc.tuple(fc.string({ unit: "grapheme", minLength: 1, maxLength: 20 }), fc.uint8Array({ maxLength: 200 })),
+  {
+    maxLength: 8,
+  },
+).map((list) => new Map(list.map(([name, bytes]) => [name, new Uint8Array(bytes)])));
+
+const two = () => writeZip(new Map([["first", bytesOf("some bytes")], ["second", bytesOf("others")]]));
+
+/** A zip whose field at `offset` behind the last signature is replaced. */
+function changed(signature: number, offset: number, value: readonly number[]): Uint8Array<ArrayBuffer> {
+  const file = two();
+  const view = new DataView(file.buffer);
+  for (let at = file.byteLength - 4; at >= 0; at--) {
+    if (view.getUint32(at, true) === signature) {
+      file.set(value, at + offset);
+      return file;
+    }
+  }
+  throw new Error("the signature must be there");
+}
+
+const CENTRAL = 0x02014b50, END = 0x06054b50;
+
+Deno.test("readZip() gives back what writeZip() took", () => {
+  fc.assert(fc.property(entries, (given) => {
+    assertEquals([...readZip(writeZip(given))].sort(), [...given].sort());
+  }));
+});
+
+Deno.test("entries start at multiples of 64 bytes, as torch aligns them", () => {
+  fc.assert(fc.property(entries, (given) => {
+    for (const bytes of readZip(writeZip(given)).values()) assertEquals(bytes.byteOffset % 64, 0);
+  }));
+});
+
+Deno.test("an archive that torch wrote is read", async () => {
+  const names = [...readZip(await goldenFile("plain_zip.pth")).keys()];
+  assertEquals(names.filter((name) => !/^plain_zip\/data\/\d+$/.test(name)), [
+    "plain_zip/data.pkl",
+    "plain_zip/version",
+  ]);
+});
+
+Deno.test("crc32() is the checksum of zip", () => {
+  assertEquals(crc32(bytesOf("123456789")), 0xcbf43926);
+});
+
+Deno.test("readZip() refuses compressed, encrypted, overlapping, doubled and damaged entries", () => {
+  const refused = (file: Uint8Array<ArrayBuffer>, text: string) =>
+    assertThrows(() => readZip(file), WeightsError, text);
+  refused(changed(CENTRAL, 10, [8, 0]), 'entry "second" is compressed');
+  // A bomb claims that few bytes hold many.
+  refused(changed(CENTRAL, 24, [0, 0, 0, 0x40]), 'entry "second" is compressed');
+  refused(changed(CENTRAL, 8, [1, 0]), 'entry "second" is encrypted');
+  refused(changed(CENTRAL, 42, [0, 0, 0, 0]), "overlaps");
+  refused(changed(CENTRAL, 20, [0, 0, 1, 0, 0, 0, 1, 0]), "overlaps the directory or ends past the file");
+  refused(changed(CENTRAL, 16, [0, 0, 0, 0]), "wrong checksum");
+  refused(changed(CENTRAL, 42, [1, 0, 0, 0]), "has no header");
+  refused(changed(CENTRAL, 28, [0xff, 0xff]), "directory is broken");
+  refused(changed(END, 10, [9, 0]), "directory is broken");
+  refused(changed(END, 0, [0]), "truncated, or no zip");
+  const doubled = writeZip(new Map([["firsta", bytesOf("a")], ["firstb", bytesOf("b")]]));
+  refused(doubled.map((byte) => byte === "b".charCodeAt(0) ? "a".charCodeAt(0) : byte), "");
+});
+
+Deno.test("readZip() refuses every prefix of an archive", () => {
+  const file = two();
+  for (let end = 0; end < file.byteLength; end++) assertThrows(() => readZip(file.slice(0, end)), WeightsError);
+});

@@ -1,0 +1,194 @@
+/**
+ * Reads and writes zip archives whose entries are stored as they are, which is how torch writes them. Compressed entries
+ * are refused, so that no archive grows on reading, and so are entries that overlap. It knows nothing of what is inside.
+ * Format: PKWARE's APPNOTE.TXT 6.3.
+ */
+import { WeightsError } from "./error.ts";
+
+/** Entries an archive may have; the largest published state dicts have some thousand. */
+const ENTRIES_MAX = 200_000;
+const END_BYTES = 22, END64_BYTES = 56, LOCATOR64_BYTES = 20, CENTRAL_BYTES = 46, LOCAL_BYTES = 30;
+const FULL16 = 0xffff, FULL32 = 0xffffffff;
+
+interface Entry {
+  readonly name: string;
+  readonly start: number;
+  readonly size: number;
+  readonly crc: number;
+}
+
+/**
+ * Bytes of every entry by name; they are views of `file`.
+ *
+ * @throws {WeightsError} for a broken archive, compressed or encrypted entries, entries that overlap, and wrong checksums.
+ */
+export function readZip(file: Uint8Array<ArrayBuffer>): Map<string, Uint8Array<ArrayBuffer>> {
+  const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
+  const { count, start: directoryStart } = directory(view);
+  const entries: Entry[] = [];
+  let at = directoryStart;
+  for (let index = 0; index < count; index++) {
+    const { entry, next } = centralEntry(view, at);
+    entries.push(entry);
+    at = next;
+  }
+  entries.sort((a, b) => a.start - b.start);
+  const found = new Map<string, Uint8Array<ArrayBuffer>>();
+  let end = 0;
+  for (const { name, start, size, crc } of entries) {
+    if (start < end) throw broken(`entry "${name}" overlaps the one before it`);
+    end = start + size;
+    if (end > directoryStart) {
+      throw broken(`entry "${name}" of ${size} bytes overlaps the directory or ends past the file`);
+    }
+    if (found.has(name)) throw broken(`entry "${name}" is there twice`);
+    const bytes = file.subarray(start, end);
+    if (crc32(bytes) !== crc) throw broken(`entry "${name}" has a wrong checksum`);
+    found.set(name, bytes);
+  }
+  return found;
+}
+
+/** Where the central directory lies, from the end record, which a comment may follow. */
+function directory(view: DataView): { count: number; start: number } {
+  const lowest = Math.max(0, view.byteLength - END_BYTES - FULL16);
+  for (let at = view.byteLength - END_BYTES; at >= lowest; at--) {
+    if (view.getUint32(at, true) !== 0x06054b50) continue;
+    let count = view.getUint16(at + 10, true), start = view.getUint32(at + 16, true);
+    const locator = at - LOCATOR64_BYTES;
+    if ((count === FULL16 || start === FULL32) && locator >= 0 && view.getUint32(locator, true) === 0x07064b50) {
+      const end64 = big(view, locator + 8);
+      if (end64 + END64_BYTES > view.byteLength || view.getUint32(end64, true) !== 0x06064b50) break;
+      [count, start] = [big(view, end64 + 32), big(view, end64 + 48)];
+    }
+    if (count > ENTRIES_MAX) throw broken(`it claims ${count} entries, more than ${ENTRIES_MAX}`);
+    return { count, start };
+  }
+  throw broken("its end record is missing: the file is truncated, or no zip");
+}
+
+function centralEntry(view: DataView, at: number): { entry: Entry; next: number } {
+  if (at + CENTRAL_BYTES > view.byteLength || view.getUint32(at, true) !== 0x02014b50) {
+    throw broken(`its directory is broken at byte ${at}`);
+  }
+  const flags = view.getUint16(at + 8, true), method = view.getUint16(at + 10, true);
+  const crc = view.getUint32(at + 16, true);
+  const [nameLength, extraLength, commentLength] = [28, 30, 32].map((offset) => view.getUint16(at + offset, true));
+  const nameAt = at + CENTRAL_BYTES, extraAt = nameAt + nameLength;
+  const next = extraAt + extraLength + commentLength;
+  if (next > view.byteLength) throw broken(`its directory is broken at byte ${at}`);
+  const name = new TextDecoder().decode(new Uint8Array(view.buffer, view.byteOffset + nameAt, nameLength));
+  let packed = view.getUint32(at + 20, true),
+    size = view.getUint32(at + 24, true),
+    local = view.getUint32(at + 42, true);
+  for (let extra = extraAt; extra + 4 <= extraAt + extraLength;) {
+    const length = view.getUint16(extra + 2, true);
+    if (view.getUint16(extra, true) === 1) {
+      let field = extra + 4;
+      const wide = (value: number) => {
+        if (value !== FULL32) return value;
+        if (field + 8 > extra + 4 + length) throw broken(`entry "${name}" has a broken size`);
+        field += 8;
+        return big(view, field - 8);
+      };
+      size = wide(size);
+      packed = wide(packed);
+      local = wide(local);
+    }
+    extra += 4 + length;
+  }
+  if ((flags & 1) !== 0) throw broken(`entry "${name}" is encrypted`);
+  if (method !== 0 || packed !== size) throw broken(`entry "${name}" is compressed, which torch never does`);
+  if (local + LOCAL_BYTES > view.byteLength || view.getUint32(local, true) !== 0x04034b50) {
+    throw broken(`entry "${name}" has no header where the directory says`);
+  }
+  const start = local + LOCAL_BYTES + view.getUint16(local + 26, true) + view.getUint16(local + 28, true);
+  return { entry: { name, start, size, crc }, next };
+}
+
+function big(view: DataView, at: number): number {
+  const value = view.getBigUint64(at, true);
+  if (value > BigInt(view.byteLength)) throw broken(`it names byte ${value}, past its end`);
+  return Number(value);
+}
+
+/**
+ * Writes an archive of stored entries in the order given, each starting at a multiple of 64 bytes as torch aligns them.
+ *
+ * @throws {WeightsError} above 4 GiB, where the plain format ends.
+ */
+export function writeZip(entries: ReadonlyMap<string, Uint8Array<ArrayBuffer>>): Uint8Array<ArrayBuffer> {
+  const locals: Uint8Array<ArrayBuffer>[] = [], centrals: Uint8Array<ArrayBuffer>[] = [];
+  let at = 0;
+  for (const [name, bytes] of entries) {
+    const encoded = new TextEncoder().encode(name);
+    const unpadded = at + LOCAL_BYTES + encoded.byteLength + 4;
+    const padding = (64 - unpadded % 64) % 64;
+    const crc = crc32(bytes);
+    const fields = (target: DataView, offset: number) => {
+      // Version 2.0; bit 11: the name is UTF-8; stored; 1 January 1980, so that equal tensors give equal files.
+      [20, 0x0800, 0, 0, 0x21].forEach((value, index) => target.setUint16(offset + 2 * index, value, true));
+      [crc, bytes.byteLength, bytes.byteLength].forEach((value, index) =>
+        target.setUint32(offset + 10 + 4 * index, value, true)
+      );
+      target.setUint16(offset + 22, encoded.byteLength, true);
+    };
+    const local = new Uint8Array(LOCAL_BYTES + encoded.byteLength + 4 + padding);
+    const localView = new DataView(local.buffer);
+    localView.setUint32(0, 0x04034b50, true);
+    fields(localView, 4);
+    localView.setUint16(28, 4 + padding, true);
+    local.set(encoded, LOCAL_BYTES);
+    // An extra field of a private kind holds the padding.
+    localView.setUint16(LOCAL_BYTES + encoded.byteLength, 0x4246, true);
+    localView.setUint16(LOCAL_BYTES + encoded.byteLength + 2, padding, true);
+    const central = new Uint8Array(CENTRAL_BYTES + encoded.byteLength);
+    const centralView = new DataView(central.buffer);
+    centralView.setUint32(0, 0x02014b50, true);
+    centralView.setUint16(4, 20, true);
+    fields(centralView, 6);
+    centralView.setUint32(42, at, true);
+    central.set(encoded, CENTRAL_BYTES);
+    locals.push(local, bytes);
+    centrals.push(central);
+    at += local.byteLength + bytes.byteLength;
+  }
+  const directoryBytes = centrals.reduce((sum, part) => sum + part.byteLength, 0);
+  if (at + directoryBytes >= FULL32 || entries.size >= FULL16) {
+    throw new WeightsError(`Cannot write a zip of ${at} bytes: it must stay below 4 GiB; write safetensors instead`);
+  }
+  const end = new DataView(new ArrayBuffer(END_BYTES));
+  end.setUint32(0, 0x06054b50, true);
+  end.setUint16(8, entries.size, true);
+  end.setUint16(10, entries.size, true);
+  end.setUint32(12, directoryBytes, true);
+  end.setUint32(16, at, true);
+  return joined([...locals, ...centrals, new Uint8Array(end.buffer)]);
+}
+
+function joined(parts: readonly Uint8Array<ArrayBuffer>[]): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.byteLength;
+  }
+  return whole;
+}
+
+const crcTable = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let value = byte;
+  for (let bit = 0; bit < 8; bit++) value = value & 1 ? 0xedb88320 ^ (value >>> 1) : value >>> 1;
+  return value;
+});
+
+/** CRC-32 (IEEE 802.3), as zip uses it. */
+export function crc32(bytes: Uint8Array): number {
+  let value = 0xffffffff;
+  for (let i = 0; i < bytes.length; i++) value = crcTable[(value ^ bytes[i]) & 255] ^ (value >>> 8);
+  return (value ^ 0xffffffff) >>> 0;
+}
+
+function broken(what: string): WeightsError {
+  return new WeightsError(`Cannot read the zip: ${what}`);
+}
