@@ -15,7 +15,12 @@
 import { conv2dForward, conv2dInputGradient, conv2dOutput, type Conv2dShape, conv2dWeightGradient } from "./conv2d.ts";
 import { describeConv2d } from "./conv2d_shape.ts";
 import { matmul, type MatmulShape } from "./matmul.ts";
-import { tileMatmulVariants } from "./tile/variants.ts";
+import {
+  tileConv2dForwardVariants,
+  tileConv2dInputGradientVariants,
+  tileConv2dWeightGradientVariants,
+  tileMatmulVariants,
+} from "./tile/variants.ts";
 import { type HeavyOperation, usualVariant, type Variant } from "./variant.ts";
 
 /** Buffers of the three passes of a convolution. */
@@ -36,7 +41,7 @@ const forwardVariants: readonly Variant<Conv2dShape, Conv2dForwardRole>[] = [{
     launches: [{ kernel: conv2dForward(shape), buffers: ["input", "weight", "output"] }],
     workspaceBytes: 0,
   }),
-}];
+}, ...tileConv2dForwardVariants];
 
 const inputGradientVariants: readonly Variant<Conv2dShape, Conv2dInputGradientRole>[] = [{
   name: "registers",
@@ -46,7 +51,7 @@ const inputGradientVariants: readonly Variant<Conv2dShape, Conv2dInputGradientRo
     launches: [{ kernel: conv2dInputGradient(shape), buffers: ["outGradient", "weight", "inputGradient"] }],
     workspaceBytes: 0,
   }),
-}];
+}, ...tileConv2dInputGradientVariants];
 
 const weightGradientVariants: readonly Variant<Conv2dShape, Conv2dWeightGradientRole>[] = [{
   name: "registers",
@@ -62,7 +67,7 @@ const weightGradientVariants: readonly Variant<Conv2dShape, Conv2dWeightGradient
       workspaceBytes,
     };
   },
-}];
+}, ...tileConv2dWeightGradientVariants];
 
 const matmulVariants: readonly Variant<MatmulShape, MatmulRole>[] = [{
   name: "registers",

@@ -100,17 +100,17 @@ function writePartials(
 let partialColumn = firstColumn + lane * 4u;
 let partialColumns = ${partials.columns}u;`;
   if (partials.kind === "sums") {
-    return `${columnSums(held, "sums", (b) => down((i) => held.value(i, b)))}
+    return `${columnSums(held, "totals", (b) => down((i) => held.value(i, b)))}
 ${columnSums(held, "products", (b) => `second${b}`)}
 ${open}
-${writePart(partials, { part: 0, value: "sums" })}
+${writePart(partials, { part: 0, value: "totals" })}
 ${writePart(partials, { part: 1, value: "products" })}
 }`;
   }
   // Squares about the tile's own mean, so that a large mean costs no precision.
   return `let tileRows = f32(min(${rows}u, ${m}u - firstRow));
-${columnSums(held, "sums", (b) => down((i) => held.value(i, b)))}
-if (lane < ${across}u) { ${scratch}[lane] = sums / tileRows; }
+${columnSums(held, "totals", (b) => down((i) => held.value(i, b)))}
+if (lane < ${across}u) { ${scratch}[lane] = totals / tileRows; }
 workgroupBarrier();
 ${
     range(held.fours).map((b) =>
@@ -125,7 +125,7 @@ ${
   }
 ${columnSums(held, "squares", (b) => `squares${b}`)}
 ${open}
-${writePart(partials, { part: 0, value: "sums" })}
+${writePart(partials, { part: 0, value: "totals" })}
 ${writePart(partials, { part: 1, value: "squares" })}
 ${writePart(partials, { part: 2, value: "vec4f(tileRows)" })}
 }`;

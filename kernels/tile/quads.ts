@@ -98,5 +98,12 @@ export function storeOf(
   }).join("\n");
 }
 
-/** `value` as memory of that storage would give it back. */
-export const rounded = (value: string, storage: Storage) => storage === "f16" ? `vec4f(vec4<f16>(${value}))` : value;
+/**
+ * `value`, a name of vec4f, to f16's 11 bits, ties to even, as memory will give it back (numbers that f16 has no normal form
+ * for excepted). On the bits, because drivers drop a conversion there and back (Mesa).
+ */
+export function rounded(value: string, storage: Storage): string {
+  if (storage === "f32") return value;
+  const bits = `bitcast<vec4u>(${value})`;
+  return `bitcast<vec4f>((${bits} + 0xfffu + ((${bits} >> vec4u(13u)) & vec4u(1u))) & vec4u(0xffffe000u))`;
+}

@@ -8,11 +8,20 @@
  * and one panel's fetches: about 100 registers, two workgroups of 256 on an NVIDIA multiprocessor. 8×8 sums load a third
  * less per multiplication at about 170 registers and one workgroup.
  */
-import { matmulPlan } from "./matmul.ts";
-import type { MatmulRole } from "../operations.ts";
+import type { Conv2dShape } from "../conv2d_shape.ts";
+import type {
+  Conv2dForwardRole,
+  Conv2dInputGradientRole,
+  Conv2dWeightGradientRole,
+  MatmulRole,
+} from "../operations.ts";
 import type { MatmulShape } from "../matmul.ts";
 import { memoized } from "../tiles.ts";
 import type { Capabilities, Program, Storage, Variant } from "../variant.ts";
+import { conv2dForwardPlan } from "./conv2d_forward.ts";
+import { conv2dInputGradientPlan } from "./conv2d_input_gradient.ts";
+import { conv2dWeightGradientPlan } from "./conv2d_weight_gradient.ts";
+import { matmulPlan } from "./matmul.ts";
 import { type GemmPlan, type GemmPlanner, type GemmProblem, partialBytesOf, tilesOf } from "./problem.ts";
 import { invocationsOf, type TextOptions, type Tile, tileKernel, workgroupBytesOf } from "./skeleton.ts";
 
@@ -137,3 +146,18 @@ const variantsOf = <Shape extends { readonly storage?: Storage }, Role extends s
 /** Matrix multiply in tiles. */
 export const tileMatmulVariants: readonly Variant<MatmulShape & { readonly storage?: Storage }, MatmulRole>[] =
   variantsOf(matmulPlan);
+
+/** Convolution forward in tiles. */
+export const tileConv2dForwardVariants: readonly Variant<Conv2dShape, Conv2dForwardRole>[] = variantsOf(
+  conv2dForwardPlan,
+);
+
+/** Convolution's gradient towards its input in tiles. */
+export const tileConv2dInputGradientVariants: readonly Variant<Conv2dShape, Conv2dInputGradientRole>[] = variantsOf(
+  conv2dInputGradientPlan,
+);
+
+/** Convolution's gradient towards its weights in tiles. */
+export const tileConv2dWeightGradientVariants: readonly Variant<Conv2dShape, Conv2dWeightGradientRole>[] = variantsOf(
+  conv2dWeightGradientPlan,
+);

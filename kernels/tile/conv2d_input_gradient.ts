@@ -1,0 +1,261 @@
+/**
+ * Convolution's gradient towards its input as a {@linkcode GemmProblem}: rows are input pixels, columns a group's input
+ * channels, k is (ky, kx, output channel of the group). With a stride, pixels fall into classes by the residue of
+ * (y + padding, x + padding): all pixels of a class meet the same taps, ky ≡ residue, so a slice is a class of a group and
+ * its k holds no tap in vain. Where the input was normalised on load the gradient goes on through ReLU, and the result
+ * gives the sums that the normalisation's gradient needs. Knows no skeleton.
+ */
+import { conv2dOutput, type Conv2dShape, describeConv2d } from "../conv2d_shape.ts";
+import type { Conv2dInputGradientRole } from "../operations.ts";
+import { paddedTo } from "./conv2d_input.ts";
+import type { GemmBuffer, GemmOperand, GemmPlanner, GemmResult } from "./problem.ts";
+import {
+  below,
+  binding,
+  clamped,
+  type Elements,
+  fetchLength,
+  fetchOf,
+  foursOf,
+  rawType,
+  rounded,
+  storeOf,
+  vector4,
+  widthOf,
+} from "./quads.ts";
+
+/** What operands share: names and numbers of one shape. */
+interface Geometry {
+  readonly shape: Conv2dShape;
+  readonly output: { readonly height: number; readonly width: number };
+  readonly groupIn: number;
+  readonly groupOut: number;
+  /** Output channels of a group with zeros up to a whole fetch. */
+  readonly padded: number;
+  /** Pixels of the largest class, by image. */
+  readonly classHeight: number;
+  readonly classWidth: number;
+  readonly panel: number;
+}
+
+/** Declares `k`, the tap's number in its class (`jy`, `jx`) and the output channel `c` of a step. */
+function step(name: string, k: string, { padded }: Geometry): string {
+  return `let ${name}_k = ${k};
+let ${name}_j = ${name}_k / ${padded}u;
+let ${name}_c = ${name}_k - ${name}_j * ${padded}u;
+let ${name}_jy = ${name}_j / tapsAcross;
+let ${name}_jx = ${name}_j - ${name}_jy * tapsAcross;`;
+}
+
+/** outGradient by (pixel of the class; tap, output channel). */
+function gradientByTaps(elements: Elements, geometry: Geometry): GemmOperand {
+  const { output, groupOut, padded, classHeight, classWidth, panel, shape } = geometry;
+  const { batch, outChannels } = shape;
+  const pixels = batch * classHeight * classWidth;
+  const length = fetchLength(elements);
+  return {
+    along: "k",
+    length,
+    raw: rawType(elements),
+    place: (name, position) =>
+      `let ${name}_pixel = min(${position}, ${pixels - 1}u);
+let ${name}_image = ${name}_pixel / ${classHeight * classWidth}u;
+let ${name}_y = i32(${name}_pixel / ${classWidth}u % ${classHeight}u + outY);
+let ${name}_x = i32(${name}_pixel % ${classWidth}u + outX);`,
+    step: (name, { start, offset }) =>
+      `${step(name, `${start} + ${offset}`, geometry)}
+let ${name}_channel = group * ${groupOut}u + min(${name}_c, ${groupOut - elements.width}u);`,
+    fetch: (place, by) => {
+      const y = `u32(clamp(${place}_y - i32(${by}_jy), 0, ${output.height - 1}))`;
+      const x = `u32(clamp(${place}_x - i32(${by}_jx), 0, ${output.width - 1}))`;
+      const pixel = `((${place}_image * ${output.height}u + ${y}) * ${output.width}u + ${x})`;
+      return fetchOf(elements, `(${pixel} * ${outChannels}u + ${by}_channel)`);
+    },
+    finish: (name, { raw, place, step: by }, as) => {
+      const kept =
+        `u32(${place}_y - i32(${by}_jy)) < ${output.height}u && u32(${place}_x - i32(${by}_jx)) < ${output.width}u${
+          padded % panel === 0 ? "" : ` && ${by}_k < endK`
+        }`;
+      return foursOf(elements, { raw, as }).map((four, i) => {
+        const value = `select(${vector4(as)}(), ${four}, ${kept})`;
+        const channel = i === 0 ? `${by}_c` : `${by}_c + ${4 * i}u`;
+        return `let ${name}${i} = ${
+          padded === groupOut ? value : `select(${vector4(as)}(), ${value}, ${below(channel, `${groupOut}u`, false)})`
+        };`;
+      }).join("\n");
+    },
+  };
+}
+
+/** Weights by (tap, output channel; input channel): output channels lie next to each other. */
+function weightsByChannels(elements: Elements, geometry: Geometry): GemmOperand {
+  const { groupIn, groupOut, shape } = geometry;
+  const { kernelHeight, kernelWidth, outChannels, stride } = shape;
+  const taps = kernelHeight * kernelWidth;
+  return {
+    along: "k",
+    length: fetchLength(elements),
+    raw: rawType(elements),
+    place: (name, position) =>
+      `let ${name}_at = min(${position}, ${groupIn - 1}u) * ${outChannels}u + group * ${groupOut}u;`,
+    step: (name, { start, offset }) =>
+      `${step(name, `${start} + ${offset}`, geometry)}
+let ${name}_tap = (tapY + ${name}_jy * ${stride}u) * ${kernelWidth}u + tapX + ${name}_jx * ${stride}u;
+let ${name}_at = min(${name}_tap, ${taps - 1}u) * ${groupIn * outChannels}u + ${
+        clamped(`${name}_c`, groupOut, elements.width)
+      };`,
+    fetch: (place, by) => fetchOf(elements, `(${place}_at + ${by}_at)`),
+    finish: (name, { raw }, as) =>
+      foursOf(elements, { raw, as }).map((four, i) => `let ${name}${i} = ${four};`).join("\n"),
+  };
+}
+
+/** WGSL of a slice: its group, its class' residues and first pixel, and how many taps it meets. */
+function sliceOf({ shape, padded }: Geometry): string {
+  const { stride, padding, kernelHeight, kernelWidth } = shape;
+  const classes = stride * stride;
+  const axis = (upper: string, residue: string, kernel: number) =>
+    `let tap${upper} = ${residue};
+let first${upper} = (tap${upper} + ${Math.ceil(padding / stride) * stride - padding}u) % ${stride}u;
+let out${upper} = (first${upper} + ${padding}u - tap${upper}) / ${stride}u;
+let taps${upper} = (${kernel + stride - 1}u - tap${upper}) / ${stride}u;`;
+  return `let group = slice / ${classes}u;
+let residues = slice % ${classes}u;
+${axis("Y", `residues / ${stride}u`, kernelHeight)}
+${axis("X", `residues % ${stride}u`, kernelWidth)}
+let tapsAcross = ${stride === 1 ? `${kernelWidth}u` : "max(tapsX, 1u)"};
+let firstK = 0u;
+let endK = tapsY * tapsX * ${padded}u;`;
+}
+
+/** What is stored and summed: the gradient, behind the normalisation's ReLU where there was one. */
+function resultOf(inputGradient: Elements, geometry: Geometry): GemmResult {
+  const { shape, groupIn, classHeight, classWidth } = geometry;
+  const { batch, height, width, inChannels, stride, storage = "f32", load = "plain" } = shape;
+  const passes = load === "normalised" || load === "normalised relu";
+  const table: Elements = { name: "normaliser", storage: "f32", width: widthOf([groupIn], { storage: "f32" }) };
+  const planes = (name: string) =>
+    ["mean", "factor", "beta"].map((which, plane) =>
+      `let ${name}_${which} = ${fetchOf(table, `(${name}_channel + ${plane * inChannels}u)`)};`
+    ).join("\n");
+  const store = storeOf(inputGradient, {
+    at: "at",
+    value: "stored",
+    count: groupIn % 4 === 0 ? undefined : `${groupIn}u - column`,
+  });
+  const loaded = foursOf({ ...inputGradient, name: "raw" }, {
+    raw: fetchOf({ ...inputGradient, name: "raw" }, "at"),
+    as: "f32",
+  })[0];
+  const through = (value: string, column: string) =>
+    `deviation = ${loaded} - ${column}_mean;
+${
+      load === "normalised"
+        ? ""
+        : `${value} = select(vec4f(), ${value}, deviation * ${column}_factor + ${column}_beta > vec4f());`
+    }
+${value} = ${rounded(value, storage)};`;
+  return {
+    row: (name, row) =>
+      `let ${name}_image = ${row} / ${classHeight * classWidth}u;
+let ${name}_y = firstY + ${row} / ${classWidth}u % ${classHeight}u * ${stride}u;
+let ${name}_x = firstX + ${row} % ${classWidth}u * ${stride}u;
+let ${name}_inside = ${row} < ${batch * classHeight * classWidth}u && ${name}_y < ${height}u && ${name}_x < ${width}u;
+let ${name}_at = ((${name}_image * ${height}u + ${name}_y) * ${width}u + ${name}_x) * ${inChannels}u;`,
+    column: (name, column) =>
+      `let ${name}_inside = ${column} < ${groupIn}u;
+let ${name}_at = ${column};
+${
+        passes
+          ? `let ${name}_channel = group * ${groupIn}u + ${clamped(column, groupIn, table.width)};\n${planes(name)}`
+          : ""
+      }`,
+    store: (value, row, column) =>
+      `${passes ? "var deviation = vec4f();" : ""}
+if (${row}_inside && ${column}_inside) {
+let column = ${column}_at;
+let at = (${row}_at + group * ${groupIn}u + column);
+${passes ? through(value, column) : ""}
+let stored = ${value};
+${store}
+}${passes ? ` else { ${value} = vec4f(); }` : ""}`,
+    ...(passes
+      ? {
+        partials: {
+          kind: "sums",
+          buffer: "sums",
+          channels: inChannels,
+          columns: groupIn,
+          chunks: (rowTiles) => stride * stride * rowTiles,
+          chunk: `(rowTile * ${stride * stride}u + residues)`,
+          channel: (column) => `(group * ${groupIn}u + ${column})`,
+          factor: () => "deviation",
+        },
+      }
+      : {}),
+  };
+}
+
+/** inputGradient [N, H, W, Ci] (and sums) from outGradient [N, H', W', Co] and weight [kh, kw, Ci / groups, Co]. */
+export const conv2dInputGradientPlan: GemmPlanner<Conv2dShape, Conv2dInputGradientRole> = (shape, tile) => {
+  const { batch, height, width, inChannels, outChannels, kernelHeight, kernelWidth, stride, groups } = shape;
+  const { storage = "f32" } = shape;
+  const output = conv2dOutput(shape);
+  const [groupIn, groupOut] = [inChannels / groups, outChannels / groups];
+  const outGradient: Elements = {
+    name: "outGradient",
+    storage,
+    width: widthOf([groupOut], { storage, fetch: tile.fetch }),
+  };
+  const inputGradient: Elements = { name: "inputGradient", storage, width: widthOf([groupIn], { storage }) };
+  const geometry: Geometry = {
+    shape,
+    output,
+    groupIn,
+    groupOut,
+    padded: paddedTo(fetchLength(outGradient), groupOut),
+    classHeight: Math.ceil(height / stride),
+    classWidth: Math.ceil(width / stride),
+    panel: tile.panel,
+  };
+  const m = batch * geometry.classHeight * geometry.classWidth;
+  const result = resultOf(inputGradient, geometry);
+  const tables: GemmBuffer<Conv2dInputGradientRole>[] = result.partials === undefined ? [] : [
+    binding({ ...inputGradient, name: "raw" }, { role: "raw", access: "read", length: output.inputLength }),
+    binding({ name: "normaliser", storage: "f32", width: widthOf([groupIn], { storage: "f32" }) }, {
+      role: "normaliser",
+      access: "read",
+      length: 4 * inChannels,
+    }),
+  ];
+  const chunks = result.partials?.chunks(Math.ceil(m / tile.rows)) ?? 0;
+  return {
+    workspaceBytes: 0,
+    after: [],
+    problem: {
+      label: `conv2d input gradient ${describeConv2d(shape)}`,
+      m,
+      n: groupIn,
+      k: Math.ceil(kernelHeight / stride) * Math.ceil(kernelWidth / stride) * geometry.padded,
+      slices: groups * stride * stride,
+      buffers: [
+        binding(outGradient, { role: "outGradient", access: "read", length: output.outputLength }),
+        binding({ ...outGradient, name: "weights" }, { role: "weight", access: "read", length: output.weightLength }),
+        ...tables,
+        binding(inputGradient, { role: "inputGradient", access: "write", length: output.inputLength }),
+        ...(chunks === 0 ? [] : [{
+          role: "sums" as const,
+          name: "sums",
+          access: "write" as const,
+          type: `array<f32, ${chunks * 2 * inChannels}>`,
+        }]),
+      ],
+      requires: storage === "f16" ? ["f16"] : [],
+      prelude: "",
+      slice: sliceOf(geometry),
+      left: gradientByTaps(outGradient, geometry),
+      right: weightsByChannels({ ...outGradient, name: "weights" }, geometry),
+      result,
+    },
+  };
+};
