@@ -7,6 +7,8 @@
  * Table "normaliser" `[4, channels]`: mean, gamma / sqrt(variance + epsilon), beta, 1 / sqrt(variance + epsilon).
  */
 import type { Kernel } from "./kernel.ts";
+import { cellsOf, storageFeatures } from "./tiles.ts";
+import type { Storage } from "./variant.ts";
 import { blockSums, chunkRowsWgsl, chunksOf, once, pointwise, vectorOf } from "./wgsl.ts";
 
 /** Static shape of a batch normalisation. */
@@ -14,10 +16,13 @@ export interface BatchNormShape {
   /** N * H * W. */
   readonly rows: number;
   readonly channels: number;
+  /** How x, and the gradients towards it and its result, are stored; tables and sums are f32. @default "f32" */
+  readonly storage?: Storage;
 }
 
 /** The shape in a label. */
-export const batchNormName = ({ rows, channels }: BatchNormShape) => `${rows}x${channels}`;
+export const batchNormName = ({ rows, channels, storage = "f32" }: BatchNormShape) =>
+  `${rows}x${channels}${storage === "f32" ? "" : ` ${storage}`}`;
 
 function lanesOf(channels: number) {
   const { element, width } = vectorOf(channels);
@@ -25,9 +30,9 @@ function lanesOf(channels: number) {
 }
 
 /** How rows and channels are shared among invocations. */
-export function batchNormPartition({ rows, channels }: BatchNormShape) {
+export function batchNormPartition({ rows, channels, storage = "f32" }: BatchNormShape) {
   const { element, lanes } = lanesOf(channels);
-  return { element, lanes, ...chunksOf(rows, lanes) };
+  return { element, lanes, cells: cellsOf(storage, element === "f32" ? 1 : 4), ...chunksOf(rows, lanes) };
 }
 
 /** Floats of the buffer between the two passes of the moments. */
@@ -44,13 +49,14 @@ export const batchNormRowsWgsl = (lanes: number) => `let rows = arrayLength(&x) 
  */
 export function batchNormMoments(shape: BatchNormShape): Kernel {
   return once(`batch norm moments ${batchNormName(shape)}`, () => {
-    const { element, lanes, chunks } = batchNormPartition(shape);
-    return pointwise({
-      label: `batch norm moments ${batchNormName(shape)}`,
-      storage: [["x", "read", element], ["partials", "write", element]],
-      invocations: chunks * lanes,
-      count: "arrayLength(&partials) / 3u",
-      body: `
+    const { element, lanes, chunks, cells } = batchNormPartition(shape);
+    return {
+      ...pointwise({
+        label: `batch norm moments ${batchNormName(shape)}`,
+        storage: [["x", "read", cells.type], ["partials", "write", element]],
+        invocations: chunks * lanes,
+        count: "arrayLength(&partials) / 3u",
+        body: `
   ${batchNormRowsWgsl(lanes)}
   ${chunkRowsWgsl(lanes)}
   let column = i % ${lanes}u;
@@ -59,23 +65,25 @@ export function batchNormMoments(shape: BatchNormShape): Kernel {
   let end = min(first + chunkRows, rows);
   var shift = ${element}(0);
   let headEnd = min(first + 8u, end);
-  for (var row = first; row < headEnd; row++) { shift += x[row * ${lanes}u + column]; }
+  for (var row = first; row < headEnd; row++) { shift += ${cells.load(`x[row * ${lanes}u + column]`)}; }
   shift /= f32(headEnd - first);${
-        blockSums({
-          element,
-          first: `first * ${lanes}u + column`,
-          end: `end * ${lanes}u`,
-          stride: lanes,
-          setup: "let d = x[at] - shift;",
-          sums: { total: "d", squares: "d * d" },
-        })
-      }
+          blockSums({
+            element,
+            first: `first * ${lanes}u + column`,
+            end: `end * ${lanes}u`,
+            stride: lanes,
+            setup: `let d = ${cells.load("x[at]")} - shift;`,
+            sums: { total: "d", squares: "d * d" },
+          })
+        }
   let count = f32(end - first);
   let destination = chunk * ${3 * lanes}u + column;
   partials[destination] = total + shift * count;
   partials[destination + ${lanes}u] = max(squares - total * total / count, ${element}(0));
   partials[destination + ${2 * lanes}u] = ${element}(count);`,
-    });
+      }),
+      requires: storageFeatures(shape.storage ?? "f32"),
+    };
   });
 }
 

@@ -6,8 +6,8 @@
 import { conv2dOutput, type Conv2dShape, describeConv2d } from "./conv2d_shape.ts";
 import type { Kernel } from "./kernel.ts";
 import {
+  cellsOf,
   chosen,
-  floats,
   gather,
   LANES,
   memoized,
@@ -16,15 +16,21 @@ import {
   registerTile,
   sharedValues,
   sharing,
+  storageFeatures,
   tileGrid,
   unroll,
   vectorWidth,
 } from "./tiles.ts";
 
-/** output[n, y, x, o] = Σ input[n, y·stride + ky − padding, x·stride + kx − padding, c] · weight[ky, kx, c, o]. */
+/**
+ * Of a shape's fused passes this kernel knows none: it reads its input as it is and gives no moments.
+ *
+ * output[n, y, x, o] = Σ input[n, y·stride + ky − padding, x·stride + kx − padding, c] · weight[ky, kx, c, o].
+ */
 export const conv2dForward: (shape: Conv2dShape) => Kernel = memoized((shape) =>
   sharing((how) => {
     const { batch, height, width, inChannels, outChannels, kernelHeight, kernelWidth, stride, padding, groups } = shape;
+    const { storage = "f32" } = shape;
     const output = conv2dOutput(shape);
     const groupIn = inChannels / groups;
     const groupOut = outChannels / groups;
@@ -33,19 +39,20 @@ export const conv2dForward: (shape: Conv2dShape) => Kernel = memoized((shape) =>
     const columnTiles = Math.ceil(groupOut / columns);
     const grid = tileGrid(Math.ceil(pixels / (rows * LANES)) * columnTiles * groups);
     const outWidth = vectorWidth(groupOut, columns);
+    const one = cellsOf(storage), several = cellsOf(storage, outWidth);
     const padded = padding > 0;
     const ragged = groupOut % columns !== 0;
     const column = (j: number) => range(rows).map((i) => `sum${i}_${j}`);
     const weights = sharedValues("weight", {
       count: columns,
       sharing: how,
-      at: (j) => `weights[weightRow + min(firstOut + ${j}, ${groupOut - 1}u)]`,
+      at: (j) => one.load(`weights[weightRow + min(firstOut + ${j}, ${groupOut - 1}u)]`),
     });
 
     const wgsl = `// Each invocation computes ${rows} pixels, ${LANES} apart, × ${columns} output channels.
-@group(0) @binding(0) var<storage, read> input: array<f32, ${output.inputLength}>;
-@group(0) @binding(1) var<storage, read> weights: array<f32, ${output.weightLength}>;
-@group(0) @binding(2) var<storage, read_write> output: array<${floats(outWidth)}, ${output.outputLength / outWidth}>;
+@group(0) @binding(0) var<storage, read> input: array<${one.type}, ${output.inputLength}>;
+@group(0) @binding(1) var<storage, read> weights: array<${one.type}, ${output.weightLength}>;
+@group(0) @binding(2) var<storage, read_write> output: array<${several.type}, ${output.outputLength / outWidth}>;
 
 @compute @workgroup_size(${LANES})
 fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -77,8 +84,12 @@ let weightRow = weightTap + c * ${outChannels}u;
 ${weights.load}
 ${
       unroll(rows, (i) =>
-        `let in${i} = ${padded ? `select(0.0, input[base${i} + c], inside${i})` : `input[base${i} + c]`};
-${unroll(columns, (j) => `sum${i}_${j} = fma(in${i}, ${weights.values[j]}, sum${i}_${j});`)}`)
+        `let in${i} = ${
+          padded ? `select(0.0, ${one.load(`input[base${i} + c]`)}, inside${i})` : one.load(`input[base${i} + c]`)
+        };
+${
+          unroll(columns, (j) => `sum${i}_${j} = fma(in${i}, ${weights.values[j]}, sum${i}_${j});`)
+        }`)
     }
 }
 }
@@ -91,7 +102,7 @@ let destination = (pixel * ${outChannels}u + outBase) / ${outWidth}u;
 ${
       unroll(columns / outWidth, (j) => {
         const value = gather(range(outWidth).map((u) => chosen(column(j * outWidth + u), "row")));
-        const store = `output[destination + ${j}u] = ${value};`;
+        const store = `output[destination + ${j}u] = ${several.store(value)};`;
         return ragged ? `if (firstOut + ${j * outWidth}u < ${groupOut}u) { ${store} }` : store;
       })
     }
@@ -104,6 +115,7 @@ ${
       wgsl,
       bindings: ["read", "read", "write"],
       workgroups: grid.workgroups,
+      requires: storageFeatures(storage),
     };
   })
 );

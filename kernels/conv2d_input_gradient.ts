@@ -7,8 +7,8 @@ import { conv2dOutput, type Conv2dShape, describeConv2d } from "./conv2d_shape.t
 import { eachTap } from "./conv2d_forward.ts";
 import type { Kernel } from "./kernel.ts";
 import {
+  cellsOf,
   chosen,
-  floats,
   gather,
   LANES,
   memoized,
@@ -17,6 +17,7 @@ import {
   registerTile,
   sharedValues,
   sharing,
+  storageFeatures,
   tileGrid,
   unroll,
   vectorWidth,
@@ -26,6 +27,7 @@ import {
 export const conv2dInputGradient: (shape: Conv2dShape) => Kernel = memoized((shape) =>
   sharing((how) => {
     const { batch, height, width, inChannels, outChannels, kernelHeight, kernelWidth, stride, padding, groups } = shape;
+    const { storage = "f32" } = shape;
     const output = conv2dOutput(shape);
     const groupIn = inChannels / groups;
     const groupOut = outChannels / groups;
@@ -38,21 +40,20 @@ export const conv2dInputGradient: (shape: Conv2dShape) => Kernel = memoized((sha
     const columnTiles = Math.ceil(groupIn / columns);
     const grid = tileGrid(Math.ceil(classPixels / (rows * LANES)) * columnTiles * groups * classes);
     const inWidth = vectorWidth(groupIn, columns);
+    const one = cellsOf(storage), several = cellsOf(storage, inWidth);
     const ragged = groupIn % columns !== 0;
     const always = kernelHeight === 1 && kernelWidth === 1 && padding === 0 && stride === 1;
     const column = (j: number) => range(rows).map((i) => `sum${i}_${j}`);
     const weights = sharedValues("weight", {
       count: columns,
       sharing: how,
-      at: (j) => `weights[weightBase + min(firstIn + ${j}, ${groupIn - 1}u) * ${outChannels}u]`,
+      at: (j) => one.load(`weights[weightBase + min(firstIn + ${j}, ${groupIn - 1}u) * ${outChannels}u]`),
     });
 
     const wgsl = `// Each invocation computes ${rows} pixels of one class, ${LANES} apart, × ${columns} input channels.
-@group(0) @binding(0) var<storage, read> outGradient: array<f32, ${output.outputLength}>;
-@group(0) @binding(1) var<storage, read> weights: array<f32, ${output.weightLength}>;
-@group(0) @binding(2) var<storage, read_write> inputGradient: array<${floats(inWidth)}, ${
-      output.inputLength / inWidth
-    }>;
+@group(0) @binding(0) var<storage, read> outGradient: array<${one.type}, ${output.outputLength}>;
+@group(0) @binding(1) var<storage, read> weights: array<${one.type}, ${output.weightLength}>;
+@group(0) @binding(2) var<storage, read_write> inputGradient: array<${several.type}, ${output.inputLength / inWidth}>;
 
 @compute @workgroup_size(${LANES})
 fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -89,7 +90,11 @@ let weightBase = weightTap + c;
 ${weights.load}
 ${
       unroll(rows, (i) =>
-        `let out${i} = ${always ? `outGradient[base${i} + c]` : `select(0.0, outGradient[base${i} + c], inside${i})`};
+        `let out${i} = ${
+          always
+            ? one.load(`outGradient[base${i} + c]`)
+            : `select(0.0, ${one.load(`outGradient[base${i} + c]`)}, inside${i})`
+        };
 ${
           unroll(columns, (j) => `sum${i}_${j} = fma(out${i}, ${weights.values[j]}, sum${i}_${j});`)
         }`)
@@ -108,7 +113,7 @@ let destination = (((image * ${height}u + y) * ${width}u + x) * ${inChannels}u +
 ${
       unroll(columns / inWidth, (j) => {
         const value = gather(range(inWidth).map((u) => chosen(column(j * inWidth + u), "row")));
-        const store = `inputGradient[destination + ${j}u] = ${value};`;
+        const store = `inputGradient[destination + ${j}u] = ${several.store(value)};`;
         return ragged ? `if (firstIn + ${j * inWidth}u < ${groupIn}u) { ${store} }` : store;
       })
     }
@@ -121,6 +126,7 @@ ${
       wgsl,
       bindings: ["read", "read", "write"],
       workgroups: grid.workgroups,
+      requires: storageFeatures(storage),
     };
   })
 );

@@ -7,8 +7,9 @@
  */
 import { conv2dOutput, type Conv2dShape, describeConv2d } from "./conv2d_shape.ts";
 import { eachTap } from "./conv2d_forward.ts";
-import type { Kernel } from "./kernel.ts";
+import type { Access, Kernel } from "./kernel.ts";
 import {
+  cellsOf,
   chosen,
   floats,
   laneNumber,
@@ -19,6 +20,7 @@ import {
   sharedValues,
   type Sharing,
   sharing,
+  storageFeatures,
   tileGrid,
   unroll,
   vectorWidth,
@@ -27,7 +29,7 @@ import {
 /** Kernels that run one after the other, the first leaving in a workspace what the second reads. */
 export interface WeightGradientKernels {
   /**
-   * Binds (input, outGradient, workspace); with no `reduce` the workspace is the weights' gradient itself.
+   * Binds (input, outGradient, [normaliser, [gate]], workspace); with no `reduce` the workspace is the weights' gradient itself.
    */
   readonly partial: Kernel;
   /** Binds (workspace, weightGradient); absent where one pass is enough. */
@@ -96,8 +98,48 @@ function tilingOf(shape: Conv2dShape): Tiling {
   return { taps, channels, channelTiles, rowTiles, columns, columnTiles, runs, runLines };
 }
 
+/** How the partial sums' kernel loads its input, by what the shape says. */
+interface InputLoads {
+  readonly access: readonly Access[];
+  /** Declarations of the tables, from binding 2. */
+  readonly bindings: string;
+  /** The value that a raw number of a channel, WGSL, stands for; the channel must not change within an invocation. */
+  readonly value: (raw: string, channel: string) => string;
+  /** Statements before all lines of pixels, for the values asked for so far. */
+  readonly setup: () => string;
+  /** Statements at the start of a line of pixels of the image with that number, WGSL. */
+  readonly line: (image: string) => string;
+}
+
+function inputLoads({ load = "plain", batch, inChannels }: Conv2dShape): InputLoads {
+  if (load === "plain") return { access: [], bindings: "", value: (raw) => raw, setup: () => "", line: () => "" };
+  const gated = load === "normalised relu gated";
+  const channels: string[] = [];
+  return {
+    access: gated ? ["read", "read"] : ["read"],
+    bindings: `@group(0) @binding(2) var<storage, read> normaliser: array<f32, ${4 * inChannels}>;
+${gated ? `@group(0) @binding(3) var<storage, read> gate: array<f32, ${batch * inChannels}>;\n` : ""}`,
+    value(raw, channel) {
+      const n = channels.push(channel) - 1;
+      const normalised = `(${raw} - mean${n}) * factor${n} + beta${n}`;
+      if (load === "normalised") return normalised;
+      return gated ? `max(${normalised}, 0.0) * gate${n}` : `max(${normalised}, 0.0)`;
+    },
+    setup: () =>
+      channels.map((channel, n) =>
+        `let channel${n} = ${channel};
+let mean${n} = normaliser[channel${n}];
+let factor${n} = normaliser[${inChannels}u + channel${n}];
+let beta${n} = normaliser[${2 * inChannels}u + channel${n}];`
+      ).join("\n"),
+    line: (image) =>
+      gated ? channels.map((_, n) => `let gate${n} = gate[${image} * ${inChannels}u + channel${n}];`).join("\n") : "",
+  };
+}
+
 function partialSums(shape: Conv2dShape, tiling: Tiling & { readonly sharing: Sharing }): Kernel {
   const { height, width, inChannels, outChannels, kernelWidth, stride, padding, groups } = shape;
+  const { storage = "f32" } = shape;
   const { taps, channels, channelTiles, rowTiles, columns, columnTiles, runs, runLines } = tiling;
   const output = conv2dOutput(shape);
   const groupIn = inChannels / groups;
@@ -109,21 +151,26 @@ function partialSums(shape: Conv2dShape, tiling: Tiling & { readonly sharing: Sh
   // Inputs of a tile lie next to each other, tap after tap; past the channels of a group nothing is stored.
   const tap = (row: string) => taps === 1 ? "0u" : `(${row} / ${channels}u)`;
   const channel = (row: string) => taps === 1 ? row : `(${row} % ${channels}u)`;
+  const one = cellsOf(storage);
+  const loads = inputLoads(shape);
   const inputs = sharedValues("in", {
     count: rows,
     sharing: tiling.sharing,
     at: (row) => {
-      const load = `input[u32(inBase + inX * ${inChannels}) + ${tap(row)} * ${inChannels}u + ${channel(row)}]`;
-      return padding === 0 ? load : `select(0.0, ${load}, u32(inX + i32(${tap(row)})) < ${width}u)`;
+      const raw = one.load(`input[u32(inBase + inX * ${inChannels}) + ${tap(row)} * ${inChannels}u + ${channel(row)}]`);
+      const value = loads.value(raw, `group * ${groupIn}u + min(firstIn + ${channel(row)}, ${groupIn - 1}u)`);
+      return padding === 0 ? value : `select(0.0, ${value}, u32(inX + i32(${tap(row)})) < ${width}u)`;
     },
   });
   const out = (k: number) => `group * ${groupOut}u + min(firstOut + ${laneNumber(k)}, ${groupOut - 1}u)`;
 
   const wgsl =
     `// Each invocation sums one run of lines for ${rows} inputs × ${columns} output channels, ${LANES} apart.
-@group(0) @binding(0) var<storage, read> input: array<f32, ${output.inputLength}>;
-@group(0) @binding(1) var<storage, read> outGradient: array<f32, ${output.outputLength}>;
-@group(0) @binding(2) var<storage, read_write> partial: array<f32, ${output.weightLength * runs}>;
+@group(0) @binding(0) var<storage, read> input: array<${one.type}, ${output.inputLength}>;
+@group(0) @binding(1) var<storage, read> outGradient: array<${one.type}, ${output.outputLength}>;
+${loads.bindings}@group(0) @binding(${2 + loads.access.length}) var<storage, read_write> partial: array<f32, ${
+      output.weightLength * runs
+    }>;
 
 @compute @workgroup_size(${LANES})
 fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -141,16 +188,18 @@ let ky = i32(firstTap / ${kernelWidth}u);
 let kx = i32(firstTap % ${kernelWidth}u);
 ${unroll(columns, (k) => `let out${k} = ${out(k)};`)}
 ${unroll(rows, (r) => unroll(columns, (k) => `var sum${r}_${k} = 0.0;`))}
+${loads.setup()}
 for (var line = run * ${runLines}u; line < min((run + 1u) * ${runLines}u, ${lines}u); line++) {
 let inY = i32(line % ${output.height}u) * ${stride} + ky - ${padding};
 if (u32(inY) < ${height}u) {
+${loads.line(`line / ${output.height}u`)}
 let inBase = (i32(line / ${output.height}u) * ${height} + inY) * ${
       width * inChannels
     } + i32(group * ${groupIn}u + firstIn);
 for (var x = 0u; x < ${output.width}u + opaque; x++) {
 let inX = i32(x) * ${stride} + kx - ${padding};
 let outBase = (line * ${output.width}u + x) * ${outChannels}u;
-${unroll(columns, (k) => `let gradient${k} = outGradient[outBase + out${k}];`)}
+${unroll(columns, (k) => `let gradient${k} = ${one.load(`outGradient[outBase + out${k}]`)};`)}
 ${inputs.load}
 ${unroll(rows, (r) => unroll(columns, (k) => `sum${r}_${k} = fma(${inputs.values[r]}, gradient${k}, sum${r}_${k});`))}
 }
@@ -175,8 +224,9 @@ ${
   return {
     label: `conv2d weight gradient ${describeConv2d(shape)}`,
     wgsl,
-    bindings: ["read", "read", "write"],
+    bindings: ["read", "read", ...loads.access, "write"],
     workgroups: grid.workgroups,
+    requires: storageFeatures(storage),
   };
 }
 

@@ -12,9 +12,13 @@
  * - weight gradient: (input, outGradient, [normaliser, [gate]], weightGradient); the input is loaded as in the forward pass.
  * - matmul: (left, right, product).
  */
-import { conv2dForward, conv2dInputGradient, conv2dOutput, type Conv2dShape, conv2dWeightGradient } from "./conv2d.ts";
-import { describeConv2d } from "./conv2d_shape.ts";
+import { conv2dOutput, type Conv2dShape, describeConv2d } from "./conv2d_shape.ts";
 import { matmul, type MatmulShape } from "./matmul.ts";
+import {
+  registerForwardVariants,
+  registerInputGradientVariants,
+  registerWeightGradientVariants,
+} from "./register_variants.ts";
 import {
   tileConv2dForwardVariants,
   tileConv2dInputGradientVariants,
@@ -30,44 +34,20 @@ export type Conv2dWeightGradientRole = "input" | "outGradient" | "normaliser" | 
 /** Buffers of a matrix multiply. */
 export type MatmulRole = "left" | "right" | "product";
 
-const plainOnly = ({ storage = "f32", load = "plain", moments = false }: Conv2dShape) =>
-  storage === "f32" && load === "plain" && !moments ? undefined : "does no fused or f16 passes yet";
+const forwardVariants: readonly Variant<Conv2dShape, Conv2dForwardRole>[] = [
+  ...registerForwardVariants,
+  ...tileConv2dForwardVariants,
+];
 
-const forwardVariants: readonly Variant<Conv2dShape, Conv2dForwardRole>[] = [{
-  name: "registers",
-  family: "registers",
-  refuses: plainOnly,
-  program: (shape) => ({
-    launches: [{ kernel: conv2dForward(shape), buffers: ["input", "weight", "output"] }],
-    workspaceBytes: 0,
-  }),
-}, ...tileConv2dForwardVariants];
+const inputGradientVariants: readonly Variant<Conv2dShape, Conv2dInputGradientRole>[] = [
+  ...registerInputGradientVariants,
+  ...tileConv2dInputGradientVariants,
+];
 
-const inputGradientVariants: readonly Variant<Conv2dShape, Conv2dInputGradientRole>[] = [{
-  name: "registers",
-  family: "registers",
-  refuses: plainOnly,
-  program: (shape) => ({
-    launches: [{ kernel: conv2dInputGradient(shape), buffers: ["outGradient", "weight", "inputGradient"] }],
-    workspaceBytes: 0,
-  }),
-}, ...tileConv2dInputGradientVariants];
-
-const weightGradientVariants: readonly Variant<Conv2dShape, Conv2dWeightGradientRole>[] = [{
-  name: "registers",
-  family: "registers",
-  refuses: plainOnly,
-  program: (shape) => {
-    const { partial, reduce, workspaceBytes } = conv2dWeightGradient(shape);
-    return {
-      launches: reduce === undefined ? [{ kernel: partial, buffers: ["input", "outGradient", "weightGradient"] }] : [
-        { kernel: partial, buffers: ["input", "outGradient", "workspace"] },
-        { kernel: reduce, buffers: ["workspace", "weightGradient"] },
-      ],
-      workspaceBytes,
-    };
-  },
-}, ...tileConv2dWeightGradientVariants];
+const weightGradientVariants: readonly Variant<Conv2dShape, Conv2dWeightGradientRole>[] = [
+  ...registerWeightGradientVariants,
+  ...tileConv2dWeightGradientVariants,
+];
 
 const matmulVariants: readonly Variant<MatmulShape, MatmulRole>[] = [{
   name: "registers",

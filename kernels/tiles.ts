@@ -3,7 +3,8 @@
  * unrolled lines. Knows no operation.
  */
 
-import type { Kernel } from "./kernel.ts";
+import type { Kernel, KernelFeature } from "./kernel.ts";
+import type { Storage } from "./variant.ts";
 
 /** WebGPU's bound on workgroups per dimension. */
 const WORKGROUPS_MAX = 65_535;
@@ -49,6 +50,29 @@ export function vectorWidth(...lengths: readonly number[]): 1 | 4 {
 /** The WGSL type of `width` floats. */
 export function floats(width: 1 | 4): string {
   return width === 4 ? "vec4f" : "f32";
+}
+
+/** How `width` stored numbers of a buffer are declared, loaded as f32, and made from f32. */
+export interface Cells {
+  /** WGSL type of the buffer's elements. */
+  readonly type: string;
+  /** WGSL of a loaded element as f32 (of `width` floats). */
+  readonly load: (stored: string) => string;
+  /** WGSL of f32 numbers as they are stored. */
+  readonly store: (value: string) => string;
+}
+
+/** The {@linkcode Cells} of a storage. */
+export function cellsOf(storage: Storage, width: 1 | 4 = 1): Cells {
+  const type = floats(width);
+  if (storage === "f32") return { type, load: (stored) => stored, store: (value) => value };
+  const half = width === 4 ? "vec4<f16>" : "f16";
+  return { type: half, load: (stored) => `${type}(${stored})`, store: (value) => `${half}(${value})` };
+}
+
+/** What a kernel over such storage requires. */
+export function storageFeatures(storage: Storage): readonly KernelFeature[] {
+  return storage === "f16" ? ["f16"] : [];
 }
 
 /** Component `index` of a value of `width` floats. */
@@ -140,5 +164,6 @@ export function laneNumber(round: number): string {
 
 /** A kernel that shares values within subgroups, and runs without sharing on devices that have none. */
 export function sharing(make: (sharing: Sharing) => Kernel): Kernel {
-  return { ...make("subgroups"), requires: ["subgroups"], otherwise: make("none") };
+  const shared = make("subgroups");
+  return { ...shared, requires: [...(shared.requires ?? []), "subgroups"], otherwise: make("none") };
 }

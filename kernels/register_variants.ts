@@ -1,0 +1,106 @@
+/**
+ * The registers family of convolutions: the plain kernels, with passes of their own before and after them where a shape
+ * asks for fused ones. On a CPU such a pass costs little beside a convolution, while a fused load would be made once per
+ * tap and tile: loads from tables cost as much as ten multiplications there. Weight gradients load each input once per
+ * tile anyway and normalise it then. Knows no operation's arithmetic.
+ */
+import { batchNormMomentPartials, batchNormMoments } from "./batch_norm.ts";
+import { batchNormGradientPartials } from "./batch_norm_gradient.ts";
+import { conv2dForward, conv2dInputGradient, conv2dWeightGradient } from "./conv2d.ts";
+import { conv2dOutput, type Conv2dShape } from "./conv2d_shape.ts";
+import { maskedGradientSums, normalisedLoad, type NormalisedShape } from "./normalised.ts";
+import type { Conv2dForwardRole, Conv2dInputGradientRole, Conv2dWeightGradientRole } from "./operations.ts";
+import { memoized } from "./tiles.ts";
+import type { Capabilities, Launch, Program, Variant } from "./variant.ts";
+
+/** The shape without its fused passes, so that shapes that differ in these alone share one kernel. */
+function plainOf({ load: _load, moments: _moments, ...shape }: Conv2dShape): Conv2dShape {
+  return shape;
+}
+
+/** The pass over the input that the shape's load stands for; `undefined` for a plain one. */
+function loadOf({ batch, height, width, inChannels, load = "plain", storage = "f32" }: Conv2dShape):
+  | NormalisedShape
+  | undefined {
+  if (load === "plain") return undefined;
+  return { images: batch, pixels: height * width, channels: inChannels, load, storage };
+}
+
+/** Why no kernel of this family runs with that storage. */
+function refusesStorage({ storage = "f32" }: Conv2dShape, { features }: Capabilities): string | undefined {
+  return storage === "f16" && !features.includes("f16") ? "the device has no f16" : undefined;
+}
+
+const forwardProgram = memoized((shape: Conv2dShape): Program<Conv2dForwardRole> => {
+  const { storage = "f32", moments = false, batch, outChannels } = shape;
+  const { height, width, inputLength } = conv2dOutput(shape);
+  const load = loadOf(shape);
+  const launches: Launch<Conv2dForwardRole>[] = [];
+  if (load !== undefined) {
+    const tables = load.load === "normalised relu gated" ? ["normaliser", "gate"] as const : ["normaliser"] as const;
+    launches.push({ kernel: normalisedLoad(load), buffers: ["input", ...tables, "workspace"] });
+  }
+  const from = load === undefined ? "input" : "workspace";
+  launches.push({ kernel: conv2dForward(plainOf(shape)), buffers: [from, "weight", "output"] });
+  const norm = { rows: batch * height * width, channels: outChannels, storage };
+  if (moments) launches.push({ kernel: batchNormMoments(norm), buffers: ["output", "moments"] });
+  return {
+    launches,
+    workspaceBytes: load === undefined ? 0 : (storage === "f16" ? 2 : 4) * inputLength,
+    ...(moments ? { partialBytes: 4 * batchNormMomentPartials(norm) } : {}),
+  };
+});
+
+/** Forward convolutions of this family. */
+export const registerForwardVariants: readonly Variant<Conv2dShape, Conv2dForwardRole>[] = [
+  { name: "registers", family: "registers", refuses: refusesStorage, program: forwardProgram },
+];
+
+const inputGradientProgram = memoized((shape: Conv2dShape): Program<Conv2dInputGradientRole> => {
+  const load = loadOf(shape);
+  const convolution: Launch<Conv2dInputGradientRole> = {
+    kernel: conv2dInputGradient(plainOf(shape)),
+    buffers: ["outGradient", "weight", "inputGradient"],
+  };
+  if (load === undefined || load.load === "normalised relu gated") {
+    return { launches: [convolution], workspaceBytes: 0 };
+  }
+  const norm = { rows: load.images * load.pixels, channels: load.channels };
+  return {
+    launches: [
+      convolution,
+      { kernel: maskedGradientSums(load), buffers: ["raw", "normaliser", "inputGradient", "sums"] },
+    ],
+    workspaceBytes: 0,
+    partialBytes: 4 * batchNormGradientPartials(norm),
+  };
+});
+
+/** Input gradients of this family. */
+export const registerInputGradientVariants: readonly Variant<Conv2dShape, Conv2dInputGradientRole>[] = [
+  { name: "registers", family: "registers", refuses: refusesStorage, program: inputGradientProgram },
+];
+
+const weightGradientProgram = memoized((shape: Conv2dShape): Program<Conv2dWeightGradientRole> => {
+  const { moments: _moments, ...loaded } = shape;
+  const { partial, reduce, workspaceBytes } = conv2dWeightGradient(loaded);
+  const tables = {
+    "plain": [],
+    "normalised": ["normaliser"],
+    "normalised relu": ["normaliser"],
+    "normalised relu gated": ["normaliser", "gate"],
+  } as const;
+  const inputs = ["input", "outGradient", ...tables[shape.load ?? "plain"]] as const;
+  return {
+    launches: reduce === undefined ? [{ kernel: partial, buffers: [...inputs, "weightGradient"] }] : [
+      { kernel: partial, buffers: [...inputs, "workspace"] },
+      { kernel: reduce, buffers: ["workspace", "weightGradient"] },
+    ],
+    workspaceBytes,
+  };
+});
+
+/** Weight gradients of this family. */
+export const registerWeightGradientVariants: readonly Variant<Conv2dShape, Conv2dWeightGradientRole>[] = [
+  { name: "registers", family: "registers", refuses: refusesStorage, program: weightGradientProgram },
+];
