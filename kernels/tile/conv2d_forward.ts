@@ -5,6 +5,7 @@
 import { conv2dOutput, type Conv2dShape, describeConv2d } from "../conv2d_shape.ts";
 import type { Conv2dForwardRole } from "../operations.ts";
 import { convInput, pixelsByTaps, tapAndChannel } from "./conv2d_input.ts";
+import { planPartials } from "./partials.ts";
 import type { GemmOperand, GemmPlanner, GemmResult } from "./problem.ts";
 import {
   binding,
@@ -54,6 +55,12 @@ export const conv2dForwardPlan: GemmPlanner<Conv2dShape, Conv2dForwardRole> = (s
   const { channels, padded, taps } = input;
   const weights: Elements = { name: "weights", storage, width: widthOf([groupOut], { storage, fetch: tile.fetch }) };
   const output: Elements = { name: "output", storage, width: widthOf([groupOut], { storage }) };
+  const partials = moments
+    ? planPartials<Conv2dForwardRole>({ kind: "moments", channels: outChannels }, {
+      role: "moments",
+      chunks: Math.ceil(pixels / tile.rows),
+    })
+    : undefined;
   const store = storeOf(output, {
     at: "at",
     value: "stored",
@@ -70,7 +77,7 @@ let at = ${row}_at + group * ${groupOut}u + column;
 ${store}
 ${moments ? `${value} = ${rounded("stored", storage)};` : ""}
 }${moments ? ` else { ${value} = vec4f(); }` : ""}`,
-    ...(moments
+    ...(partials !== undefined
       ? {
         partials: {
           kind: "moments",
@@ -78,16 +85,16 @@ ${moments ? `${value} = ${rounded("stored", storage)};` : ""}
           channels: outChannels,
           columns: groupOut,
           chunks: (rowTiles) => rowTiles,
+          merged: partials.merged,
           chunk: "rowTile",
           channel: (column) => `(group * ${groupOut}u + ${column})`,
         },
       }
       : {}),
   };
-  const chunks = Math.ceil(pixels / tile.rows);
   return {
-    workspaceBytes: 0,
-    after: [],
+    workspaceBytes: partials?.workspaceBytes ?? 0,
+    after: partials?.after ?? [],
     problem: {
       label: `conv2d forward ${describeConv2d(shape)}`,
       m: pixels,
@@ -99,14 +106,7 @@ ${moments ? `${value} = ${rounded("stored", storage)};` : ""}
         binding(weights, { role: "weight", access: "read", length: weightLength }),
         ...input.tables,
         binding(output, { role: "output", access: "write", length: outputLength }),
-        ...(moments
-          ? [{
-            role: "moments" as const,
-            name: "moments",
-            access: "write" as const,
-            type: `array<f32, ${chunks * 3 * outChannels}>`,
-          }]
-          : []),
+        ...(partials === undefined ? [] : [partials.buffer]),
       ],
       requires: storage === "f16" ? ["f16"] : [],
       prelude: input.prelude,

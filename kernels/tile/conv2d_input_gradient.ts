@@ -8,6 +8,7 @@
 import { conv2dOutput, type Conv2dShape, describeConv2d } from "../conv2d_shape.ts";
 import type { Conv2dInputGradientRole } from "../operations.ts";
 import { paddedTo } from "./conv2d_input.ts";
+import { planPartials } from "./partials.ts";
 import type { GemmBuffer, GemmOperand, GemmPlanner, GemmResult } from "./problem.ts";
 import {
   below,
@@ -129,10 +130,10 @@ let endK = tapsY * tapsX * ${padded}u;`;
 }
 
 /** What is stored and summed: the gradient, behind the normalisation's ReLU where there was one. */
-function resultOf(inputGradient: Elements, geometry: Geometry): GemmResult {
+function resultOf(inputGradient: Elements, geometry: Geometry, merged: number | undefined): GemmResult {
   const { shape, groupIn, classHeight, classWidth } = geometry;
   const { batch, height, width, inChannels, stride, storage = "f32", load = "plain" } = shape;
-  const passes = load === "normalised" || load === "normalised relu";
+  const passes = merged !== undefined;
   const table: Elements = { name: "normaliser", storage: "f32", width: widthOf([groupIn], { storage: "f32" }) };
   const planes = (name: string) =>
     ["mean", "factor", "beta"].map((which, plane) =>
@@ -187,6 +188,7 @@ ${store}
           channels: inChannels,
           columns: groupIn,
           chunks: (rowTiles) => stride * stride * rowTiles,
+          merged,
           chunk: `(rowTile * ${stride * stride}u + residues)`,
           channel: (column) => `(group * ${groupIn}u + ${column})`,
           factor: () => "deviation",
@@ -199,7 +201,7 @@ ${store}
 /** inputGradient [N, H, W, Ci] (and sums) from outGradient [N, H', W', Co] and weight [kh, kw, Ci / groups, Co]. */
 export const conv2dInputGradientPlan: GemmPlanner<Conv2dShape, Conv2dInputGradientRole> = (shape, tile) => {
   const { batch, height, width, inChannels, outChannels, kernelHeight, kernelWidth, stride, groups } = shape;
-  const { storage = "f32" } = shape;
+  const { storage = "f32", load = "plain" } = shape;
   const output = conv2dOutput(shape);
   const [groupIn, groupOut] = [inChannels / groups, outChannels / groups];
   const outGradient: Elements = {
@@ -219,8 +221,13 @@ export const conv2dInputGradientPlan: GemmPlanner<Conv2dShape, Conv2dInputGradie
     panel: tile.panel,
   };
   const m = batch * geometry.classHeight * geometry.classWidth;
-  const result = resultOf(inputGradient, geometry);
-  const tables: GemmBuffer<Conv2dInputGradientRole>[] = result.partials === undefined ? [] : [
+  const partials = load === "normalised" || load === "normalised relu"
+    ? planPartials<Conv2dInputGradientRole>({ kind: "sums", channels: inChannels }, {
+      role: "sums",
+      chunks: stride * stride * Math.ceil(m / tile.rows),
+    })
+    : undefined;
+  const tables: GemmBuffer<Conv2dInputGradientRole>[] = partials === undefined ? [] : [
     binding({ ...inputGradient, name: "raw" }, { role: "raw", access: "read", length: output.inputLength }),
     binding({ name: "normaliser", storage: "f32", width: widthOf([groupIn], { storage: "f32" }) }, {
       role: "normaliser",
@@ -228,10 +235,9 @@ export const conv2dInputGradientPlan: GemmPlanner<Conv2dShape, Conv2dInputGradie
       length: 4 * inChannels,
     }),
   ];
-  const chunks = result.partials?.chunks(Math.ceil(m / tile.rows)) ?? 0;
   return {
-    workspaceBytes: 0,
-    after: [],
+    workspaceBytes: partials?.workspaceBytes ?? 0,
+    after: partials?.after ?? [],
     problem: {
       label: `conv2d input gradient ${describeConv2d(shape)}`,
       m,
@@ -243,19 +249,14 @@ export const conv2dInputGradientPlan: GemmPlanner<Conv2dShape, Conv2dInputGradie
         binding({ ...outGradient, name: "weights" }, { role: "weight", access: "read", length: output.weightLength }),
         ...tables,
         binding(inputGradient, { role: "inputGradient", access: "write", length: output.inputLength }),
-        ...(chunks === 0 ? [] : [{
-          role: "sums" as const,
-          name: "sums",
-          access: "write" as const,
-          type: `array<f32, ${chunks * 2 * inChannels}>`,
-        }]),
+        ...(partials === undefined ? [] : [partials.buffer]),
       ],
       requires: storage === "f16" ? ["f16"] : [],
       prelude: "",
       slice: sliceOf(geometry),
       left: gradientByTaps(outGradient, geometry),
       right: weightsByChannels({ ...outGradient, name: "weights" }, geometry),
-      result,
+      result: resultOf(inputGradient, geometry, partials?.merged),
     },
   };
 };

@@ -73,6 +73,8 @@ export interface GemmPartials {
   readonly columns: number;
   /** Chunks for that many tiles of rows per slice. */
   chunks(rowTiles: number): number;
+  /** Chunks that the plan's later kernels leave; as many as tiles give where it has none. */
+  readonly merged?: number;
   /** WGSL: this workgroup's chunk. */
   readonly chunk: string;
   /** WGSL: the channel of a column. */
@@ -137,7 +139,7 @@ export function tilesOf(
   return { rowTiles: Math.ceil(m / tile.rows), columnTiles: Math.ceil(n / tile.columns) };
 }
 
-/** Bytes of a problem's partial sums; `undefined` where it has none. */
+/** Bytes of a plan's partial sums in the end; `undefined` where it has none. */
 export function partialBytesOf<Role extends string>(
   { m, n, result }: GemmProblem<Role>,
   tile: TileSizes,
@@ -145,5 +147,5 @@ export function partialBytesOf<Role extends string>(
   const { partials } = result;
   if (partials === undefined) return undefined;
   const { rowTiles } = tilesOf({ m, n }, tile);
-  return 4 * partials.chunks(rowTiles) * (partials.kind === "moments" ? 3 : 2) * partials.channels;
+  return 4 * (partials.merged ?? partials.chunks(rowTiles)) * (partials.kind === "moments" ? 3 : 2) * partials.channels;
 }

@@ -52,9 +52,10 @@ export const TILES: readonly NamedTile[] = [
   sized(128, 64, { each: [8, 4], workgroupsMin: 96 }),
   sized(64, 64, { each: [4, 4], workgroupsMin: 32 }),
   sized(128, 32, { each: [8, 4] }),
-  sized(128, 16, { each: [8, 4] }),
   sized(256, 8, { each: [8, 4] }),
+  sized(128, 16, { each: [8, 4] }),
   sized(64, 16, { each: [4, 4] }),
+  sized(32, 64, { each: [4, 4] }),
   sized(32, 32, { each: [4, 4] }),
   sized(128, 128, { each: [8, 8], workgroupsMin: 64 }),
   sized(128, 64, { each: [8, 4], workgroupsMin: 96, stages: 2 }),
@@ -80,7 +81,7 @@ export function tileProgram<Role extends string>(
 /** Narrowest and lowest tiles there are: a shape that leaves more of them idle must bear it. */
 const COLUMNS_MIN = 16;
 const ROWS_MIN = 32;
-/** Above that many workgroups, a wider tile keeps a device busy just as well and loads less. */
+/** Above that many workgroups of the lowest tiles, larger ones keep a device busy just as well. */
 const WORKGROUPS_MANY = 1024;
 const GRID_MAX = 65_535;
 
@@ -94,10 +95,9 @@ function wasteful({ m, n, slices }: GemmProblem<string>, tile: NamedTile): strin
   const { rowTiles, columnTiles } = tilesOf({ m, n }, tile);
   const workgroups = rowTiles * columnTiles * slices;
   if (workgroups < workgroupsMin) return `the result has only ${workgroups} tiles of that size`;
-  const small = rows < 64 || columns < 64;
-  if (small && n > 2 * columns && workgroups > WORKGROUPS_MANY && m > 64 && n > 32) {
-    return `the result has ${n} columns, for which wider tiles load less`;
-  }
+  const wider = `the result has ${n} columns, for which wider tiles load less`;
+  if (rows > ROWS_MIN) return columns < 64 && n >= 2 * columns ? wider : undefined;
+  return m > 64 && n > 64 && workgroups > WORKGROUPS_MANY ? wider : undefined;
 }
 
 /** One tile as a variant of an operation. */

@@ -49,7 +49,16 @@ const CASES: readonly (readonly [name: string, tile: string, Conv2dShape])[] = [
     load: "normalised relu gated",
     moments: true,
   }],
-  ["7x5, stride 3, padding 2, normalised", "tile 32x32", {
+  ["many pixels, whose partials are merged", "tile 64x16", {
+    ...pointwise,
+    height: 65,
+    width: 65,
+    inChannels: 4,
+    outChannels: 8,
+    load: "normalised",
+    moments: true,
+  }],
+  ["7x5, stride 3, padding 2", "tile 32x32", {
     ...base,
     height: 13,
     width: 11,
@@ -58,7 +67,6 @@ const CASES: readonly (readonly [name: string, tile: string, Conv2dShape])[] = [
     kernelWidth: 5,
     stride: 3,
     padding: 2,
-    load: "normalised",
   }],
   ["3x3 in groups of 8, stride 2, f16, normalised relu gated, moments", "tile 64x16", {
     ...base,
