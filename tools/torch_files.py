@@ -4,13 +4,15 @@
 Needs only Debian's packages: python3-torch python3-torchvision (torch 1.13, torchvision 0.14).
   torch_files.py write DIR    writes every case; tests/golden/weights holds the result
   torch_files.py check DIR    loads DIR/ours_*.pth strictly and compares each element
+  torch_files.py names DIR    writes DIR/names.json: names and shapes of torchvision's own networks
 
 Weights follow a formula, so that both sides know them: element i of the tensor at place t of the state dict is
 ((7 i + 13 t) mod 64 - 32) / 16, plus 4 where it must be positive; integers count i + t.
 """
-import collections, os, sys
+import collections, json, os, sys
 import torch
 import torch.nn as nn
+import torchvision
 from torchvision.models.regnet import BlockParams, RegNet
 
 STEM, WIDTHS, DEPTHS, GROUP, CLASSES = 4, [8, 12], [1, 2], 4, 3
@@ -109,6 +111,13 @@ def check(folder):
     print("torch", torch.__version__, "loaded 3 files strictly, with weights_only too; every element is equal")
 
 
+def names(folder):
+    builders = ["regnet_y_400mf", "regnet_y_800mf", "regnet_y_1_6gf", "regnet_y_3_2gf", "regnet_y_8gf", "regnet_y_16gf"]
+    shapes = lambda net: [[name, list(tensor.shape)] for name, tensor in net.state_dict().items()]
+    with open(os.path.join(folder, "names.json"), "w") as f:
+        json.dump({name: shapes(getattr(torchvision.models, name)()) for name in builders}, f)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or sys.argv[1] not in ("write", "check"): sys.exit(__doc__)
-    {"write": write, "check": check}[sys.argv[1]](sys.argv[2])
+    if len(sys.argv) != 3 or sys.argv[1] not in ("write", "check", "names"): sys.exit(__doc__)
+    {"write": write, "check": check, "names": names}[sys.argv[1]](sys.argv[2])

@@ -20,7 +20,9 @@ const STREAM_VERSION = 1001;
 
 /** Whether the bytes start as one of the two formats does. */
 export function isTorchFile(file: Uint8Array<ArrayBuffer>): boolean {
-  return isZip(file) || file[0] === 0x80;
+  // A safetensors file starts with the length of its header, whose lowest byte may be anything, then with that header.
+  const isSafetensors = file[8] === 0x7b && file.subarray(4, 8).every((byte) => byte === 0);
+  return !isSafetensors && (isZip(file) || file[0] === 0x80);
 }
 
 function isZip(file: Uint8Array<ArrayBuffer>): boolean {

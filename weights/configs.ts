@@ -1,0 +1,92 @@
+/**
+ * The JSON files that libraries keep beside weights: what network they are of. Formats: transformers' `RegNetConfig`,
+ * timm's hub configuration.
+ */
+import { regnetBlocks, type RegnetSpec, roundHalfEven } from "../nn/regnet_spec.ts";
+import { WeightsError } from "./error.ts";
+import { networkNames } from "./network.ts";
+import type { Naming } from "./naming.ts";
+
+/** What a configuration tells besides the shapes. */
+export interface ConfigFacts {
+  /** Outputs of the classifier; none without one. */
+  readonly classes?: number;
+  /** Side of the images that the network was trained on, in pixels. @default 224 */
+  readonly imageSize?: number;
+}
+
+/** Of every published RegNet's inputs. */
+const MEAN = [0.485, 0.456, 0.406], STD = [0.229, 0.224, 0.225];
+
+/**
+ * The `config.json` of weights that are named after `naming`.
+ *
+ * @throws {WeightsError} when the library cannot express the network.
+ */
+export function configFor(naming: Naming, spec: RegnetSpec, facts: ConfigFacts = {}): object {
+  if (naming === "hf") return transformersConfig(spec, facts);
+  if (naming === "timm") return timmConfig(spec, facts);
+  const { torchvision, seer } = networkNames(spec);
+  const { classes = 0, imageSize = 224 } = facts;
+  return {
+    architecture: naming === "torchvision" ? torchvision ?? "RegNet" : seer?.name ?? "regnety",
+    network: spec,
+    classes,
+    imageSize,
+    mean: MEAN,
+    std: STD,
+  };
+}
+
+function transformersConfig(spec: RegnetSpec, { classes }: ConfigFacts): object {
+  const { stemWidth = 32, widths, depths, groupWidth, seRatio = 0.25 } = spec;
+  const misfit = regnetBlocks(spec).find((block) =>
+    seRatio > 0 && block.squeezeWidth !== roundHalfEven(block.inWidth / 4)
+  );
+  if (misfit !== undefined) {
+    throw new WeightsError(
+      `Cannot name the weights for transformers: its squeeze-and-excitation must be a quarter of the block's input, ` +
+        `found ${misfit.squeezeWidth} of ${misfit.inWidth}; export to torchvision or timm`,
+    );
+  }
+  return {
+    architectures: [classes === undefined ? "RegNetModel" : "RegNetForImageClassification"],
+    model_type: "regnet",
+    num_channels: 3,
+    embedding_size: stemWidth,
+    hidden_sizes: widths,
+    depths,
+    groups_width: groupWidth,
+    layer_type: seRatio > 0 ? "y" : "x",
+    hidden_act: "relu",
+    downsample_in_first_stage: true,
+    ...classes === undefined ? {} : { num_labels: classes },
+  };
+}
+
+function timmConfig(spec: RegnetSpec, { classes = 0, imageSize = 224 }: ConfigFacts): object {
+  const { timm } = networkNames(spec);
+  const { widths } = spec;
+  return {
+    // A network that timm does not name cannot be built by name.
+    architecture: timm ?? "regnety",
+    num_classes: classes,
+    num_features: widths[widths.length - 1],
+    global_pool: "avg",
+    pretrained_cfg: {
+      tag: "seer",
+      custom_load: false,
+      input_size: [3, imageSize, imageSize],
+      fixed_input_size: false,
+      interpolation: "bicubic",
+      crop_pct: 1,
+      crop_mode: "center",
+      mean: MEAN,
+      std: STD,
+      num_classes: classes,
+      first_conv: "stem.conv",
+      classifier: "head.fc",
+    },
+    ...timm === undefined ? { network: spec } : {},
+  };
+}
