@@ -78,26 +78,28 @@ export function tileProgram<Role extends string>(
   };
 }
 
-/** Narrowest and lowest tiles there are: a shape that leaves more of them idle must bear it. */
+/** Tiles as narrow as that bear idle columns. */
 const COLUMNS_MIN = 16;
-const ROWS_MIN = 32;
-/** Above that many workgroups of the lowest tiles, larger ones keep a device busy just as well. */
+/** Above that many workgroups of the smallest tile, larger ones keep a device busy just as well. */
 const WORKGROUPS_MANY = 1024;
 const GRID_MAX = 65_535;
 
-/** Why a tile would waste most of its work on a result of that size; `undefined` where it would not. */
+/**
+ * Why a tile would waste most of its work on a result of that size; `undefined` where it would not. Every size is left to
+ * some tile: to 32×32 whatever is small in a direction, to 64×64 the rest.
+ */
 function wasteful({ m, n, slices }: GemmProblem<string>, tile: NamedTile): string | undefined {
   const { rows, columns, workgroupsMin } = tile;
-  if (n <= columns / 2 && columns > COLUMNS_MIN) {
-    return `the result has ${n} columns, which leaves half of a tile idle`;
-  }
-  if (m <= rows / 2 && rows > ROWS_MIN) return `the result has ${m} rows, which leaves half of a tile idle`;
   const { rowTiles, columnTiles } = tilesOf({ m, n }, tile);
   const workgroups = rowTiles * columnTiles * slices;
-  if (workgroups < workgroupsMin) return `the result has only ${workgroups} tiles of that size`;
   const wider = `the result has ${n} columns, for which wider tiles load less`;
-  if (rows > ROWS_MIN) return columns < 64 && n >= 2 * columns ? wider : undefined;
-  return m > 64 && n > 64 && workgroups > WORKGROUPS_MANY ? wider : undefined;
+  if (rows === 32 && columns === 32) {
+    return m > 64 && n > 64 && workgroups > WORKGROUPS_MANY ? wider : undefined;
+  }
+  if (n <= columns / 2 && columns > COLUMNS_MIN) return `the result has ${n} columns, which leaves half of a tile idle`;
+  if (m <= rows / 2) return `the result has ${m} rows, which leaves half of a tile idle`;
+  if (workgroups < workgroupsMin) return `the result has only ${workgroups} tiles of that size`;
+  if (columns < 64 && n >= 2 * columns) return wider;
 }
 
 /** One tile as a variant of an operation. */
