@@ -10,6 +10,7 @@ import {
   type BatchNormShape,
 } from "./batch_norm.ts";
 import type { Kernel } from "./kernel.ts";
+import { type Cells, storageFeatures } from "./tiles.ts";
 import { blockSums, chunkRowsWgsl, once, pointwise } from "./wgsl.ts";
 
 /** Floats of the buffer between the two passes of the gradient sums. */
@@ -17,8 +18,10 @@ export function batchNormGradientPartials(shape: BatchNormShape): number {
   return 2 * batchNormPartition(shape).chunks * shape.channels;
 }
 
-const masked = (element: string, relu: boolean) =>
-  relu ? `select(${element}(0), g[at], (x[at] - mean) * factor + beta > ${element}(0))` : "g[at]";
+const masked = ({ element, cells }: { element: string; cells: Cells }, relu: boolean) =>
+  relu
+    ? `select(${element}(0), ${cells.load("g[at]")}, (${cells.load("x[at]")} - mean) * factor + beta > ${element}(0))`
+    : cells.load("g[at]");
 
 const loadTable = (lanes: number) =>
   `let mean = normaliser[column]; let factor = normaliser[${lanes}u + column]; let beta = normaliser[${
@@ -31,17 +34,18 @@ const loadTable = (lanes: number) =>
  */
 export function batchNormGradientSums(shape: BatchNormShape, options: { relu: boolean }): Kernel {
   return once(`batch norm gradient sums ${batchNormName(shape)} ${options.relu}`, () => {
-    const { element, lanes, chunks } = batchNormPartition(shape);
-    return pointwise({
-      label: `batch norm gradient sums ${batchNormName(shape)}`,
-      storage: [["g", "read", element], ["x", "read", element], ["normaliser", "read", element], [
-        "partials",
-        "write",
-        element,
-      ]],
-      invocations: chunks * lanes,
-      count: "arrayLength(&partials) / 2u",
-      body: `
+    const { element, lanes, chunks, cells } = batchNormPartition(shape);
+    return {
+      ...pointwise({
+        label: `batch norm gradient sums ${batchNormName(shape)}`,
+        storage: [["g", "read", cells.type], ["x", "read", cells.type], ["normaliser", "read", element], [
+          "partials",
+          "write",
+          element,
+        ]],
+        invocations: chunks * lanes,
+        count: "arrayLength(&partials) / 2u",
+        body: `
   ${batchNormRowsWgsl(lanes)}
   ${chunkRowsWgsl(lanes)}
   let column = i % ${lanes}u;
@@ -49,18 +53,20 @@ export function batchNormGradientSums(shape: BatchNormShape, options: { relu: bo
   let first = chunk * chunkRows;
   let end = min(first + chunkRows, rows);
   ${loadTable(lanes)}${
-        blockSums({
-          element,
-          first: `first * ${lanes}u + column`,
-          end: `end * ${lanes}u`,
-          stride: lanes,
-          setup: `let d = ${masked(element, options.relu)};`,
-          sums: { total: "d", product: "d * (x[at] - mean)" },
-        })
-      }
+          blockSums({
+            element,
+            first: `first * ${lanes}u + column`,
+            end: `end * ${lanes}u`,
+            stride: lanes,
+            setup: `let d = ${masked({ element, cells }, options.relu)};`,
+            sums: { total: "d", product: `d * (${cells.load("x[at]")} - mean)` },
+          })
+        }
   partials[chunk * ${2 * lanes}u + column] = total;
   partials[chunk * ${2 * lanes}u + ${lanes}u + column] = product;`,
-    });
+      }),
+      requires: storageFeatures(shape.storage ?? "f32"),
+    };
   });
 }
 
@@ -101,33 +107,39 @@ export function batchNormGradientCombine(shape: BatchNormShape): Kernel {
 
 /**
  * Gradient towards x. `training` takes the part that flows through the statistics into account. Buffers: upstream
- * gradient, x, normaliser, sums (only when training; a group's scaled to this replica's rows), result.
+ * gradient, x, normaliser, sums (only when training; a group's scaled to this replica's rows), result; with `inPlace` x,
+ * normaliser, (sums,) gradient, which is overwritten by the result.
  */
 export function batchNormInputGradient(
   shape: BatchNormShape,
-  options: { relu: boolean; training: boolean },
+  options: { relu: boolean; training: boolean; inPlace?: boolean },
 ): Kernel {
-  const { relu, training } = options;
-  return once(`batch norm input gradient ${batchNormName(shape)} ${relu} ${training}`, () => {
-    const { element, lanes } = batchNormPartition(shape);
-    return pointwise({
-      label: `batch norm input gradient ${batchNormName(shape)}`,
-      storage: [
-        ["g", "read", element],
-        ["x", "read", element],
-        ["normaliser", "read", element],
-        ...(training ? [["sums", "read", element] as const] : []),
-        ["result", "write", element],
-      ],
-      ...batchNormOverRows(
-        shape,
-        loadTable(lanes) +
-          (training
-            ? ` let shift = sums[column] / f32(rows); let slope = sums[${lanes}u + column] / f32(rows) * inverse * inverse;`
-            : ""),
-        `let d = ${masked(element, relu)};
-    result[at] = factor * ${training ? "(d - shift - (x[at] - mean) * slope)" : "d"};`,
-      ),
-    });
+  const { relu, training, inPlace = false } = options;
+  return once(`batch norm input gradient ${batchNormName(shape)} ${relu} ${training} ${inPlace}`, () => {
+    const { element, lanes, cells } = batchNormPartition(shape);
+    return {
+      ...pointwise({
+        label: `batch norm input gradient ${batchNormName(shape)}`,
+        storage: [
+          ...(inPlace ? [] : [["g", "read", cells.type] as const]),
+          ["x", "read", cells.type],
+          ["normaliser", "read", element],
+          ...(training ? [["sums", "read", element] as const] : []),
+          [inPlace ? "g" : "result", "write", cells.type],
+        ],
+        ...batchNormOverRows(
+          shape,
+          loadTable(lanes) +
+            (training
+              ? ` let shift = sums[column] / f32(rows); let slope = sums[${lanes}u + column] / f32(rows) * inverse * inverse;`
+              : ""),
+          `let d = ${masked({ element, cells }, relu)};
+    ${inPlace ? "g" : "result"}[at] = ${
+            cells.store(`factor * ${training ? `(d - shift - (${cells.load("x[at]")} - mean) * slope)` : "d"}`)
+          };`,
+        ),
+      }),
+      requires: storageFeatures(shape.storage ?? "f32"),
+    };
   });
 }
