@@ -4,6 +4,8 @@
  * the elements mean.
  */
 import type { Kernel } from "./kernel.ts";
+import { cellsOf, storageFeatures } from "./tiles.ts";
+import type { Storage } from "./variant.ts";
 import { once, pointwise, vectorOf } from "./wgsl.ts";
 
 function map(name: string, count: number, inputs: readonly string[], expression: string): Kernel {
@@ -40,9 +42,41 @@ export function sigmoidGradient(count: number): Kernel {
   return map("sigmoid gradient", count, ["g", "y"], "g_i * y_i * (1 - y_i)");
 }
 
-/** `a + b`. Buffers: a, b, result. */
-export function add(count: number): Kernel {
-  return map("add", count, ["a", "b"], "a_i + b_i");
+/** `a + b`. Buffers: a, b, result, all stored alike. */
+export function add(count: number, storage: Storage = "f32"): Kernel {
+  if (storage === "f32") return map("add", count, ["a", "b"], "a_i + b_i");
+  return once(`add ${count} ${storage}`, () => {
+    const { width } = vectorOf(count);
+    const cells = cellsOf(storage, width);
+    return {
+      ...pointwise({
+        label: `add ${count} ${storage}`,
+        storage: [["a", "read", cells.type], ["b", "read", cells.type], ["result", "write", cells.type]],
+        invocations: count / width,
+        count: "arrayLength(&result)",
+        body: `result[i] = ${cells.store(`${cells.load("a[i]")} + ${cells.load("b[i]")}`)};`,
+      }),
+      requires: storageFeatures(storage),
+    };
+  });
+}
+
+/** The same numbers in another storage. Buffers: x, result. */
+export function cast(count: number, { from, to }: { from: Storage; to: Storage }): Kernel {
+  return once(`cast ${count} ${from} ${to}`, () => {
+    const { width } = vectorOf(count);
+    const given = cellsOf(from, width), wanted = cellsOf(to, width);
+    return {
+      ...pointwise({
+        label: `cast ${count} ${from} to ${to}`,
+        storage: [["x", "read", given.type], ["result", "write", wanted.type]],
+        invocations: count / width,
+        count: "arrayLength(&result)",
+        body: `result[i] = ${wanted.store(given.load("x[i]"))};`,
+      }),
+      requires: storageFeatures(from === "f16" ? from : to),
+    };
+  });
 }
 
 /** `max(a + b, 0)`; its gradient towards both terms is {@linkcode reluGradient}. Buffers: a, b, result. */
@@ -55,17 +89,23 @@ export function multiply(count: number): Kernel {
   return map("multiply", count, ["a", "b"], "a_i * b_i");
 }
 
-/** `total += x`, in place. Buffers: total, x. */
-export function accumulate(count: number): Kernel {
-  return once(`accumulate ${count}`, () => {
-    const { element, width } = vectorOf(count);
-    return pointwise({
-      label: `accumulate ${count}`,
-      storage: [["total", "write", element], ["x", "read", element]],
-      invocations: count / width,
-      count: "arrayLength(&total)",
-      body: "total[i] += x[i];",
-    });
+/** `total += x`, in place. Buffers: total, x, stored alike. */
+export function accumulate(count: number, storage: Storage = "f32"): Kernel {
+  return once(`accumulate ${count} ${storage}`, () => {
+    const { width } = vectorOf(count);
+    const cells = cellsOf(storage, width);
+    return {
+      ...pointwise({
+        label: `accumulate ${count}`,
+        storage: [["total", "write", cells.type], ["x", "read", cells.type]],
+        invocations: count / width,
+        count: "arrayLength(&total)",
+        body: storage === "f32"
+          ? "total[i] += x[i];"
+          : `total[i] = ${cells.store(`${cells.load("total[i]")} + ${cells.load("x[i]")}`)};`,
+      }),
+      requires: storageFeatures(storage),
+    };
   });
 }
 

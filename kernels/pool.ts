@@ -3,6 +3,8 @@
  * gradients. One invocation sums one channel (or four) of one image in blocks of 32, in order. It knows no layer.
  */
 import type { Kernel } from "./kernel.ts";
+import { cellsOf, storageFeatures } from "./tiles.ts";
+import type { Storage } from "./variant.ts";
 import { blockSums, once, perPixel, pointwise, vectorOf } from "./wgsl.ts";
 
 /** Static shape: `[images, pixels, channels]`, pixels = H * W. */
@@ -10,13 +12,22 @@ export interface ImageShape {
   readonly images: number;
   readonly pixels: number;
   readonly channels: number;
+  /** How x and the gradients towards it are stored; what is pooled is f32. @default "f32" */
+  readonly storage?: Storage;
 }
 
-const nameOf = (shape: ImageShape) => `${shape.images}x${shape.pixels}x${shape.channels}`;
+const nameOf = ({ images, pixels, channels, storage = "f32" }: ImageShape) =>
+  `${images}x${pixels}x${channels}${storage === "f32" ? "" : ` ${storage}`}`;
 
 function perImage(shape: ImageShape) {
   const { element, width } = vectorOf(shape.channels);
-  return { element, lanes: shape.channels / width };
+  const { storage = "f32" } = shape;
+  return {
+    element,
+    lanes: shape.channels / width,
+    cells: cellsOf(storage, width),
+    requires: storageFeatures(storage),
+  };
 }
 
 /** Sum of `expression` over the pixels of the invocation's image and channel(s), as WGSL. */
@@ -38,30 +49,36 @@ function sumOverPixels(shape: ImageShape, expression: string): string {
 /** Mean over the pixels. Buffers: x, result `[N, C]`. */
 export function globalAveragePool(shape: ImageShape): Kernel {
   return once(`average pool ${nameOf(shape)}`, () => {
-    const { element, lanes } = perImage(shape);
-    return pointwise({
-      label: `average pool ${nameOf(shape)}`,
-      storage: [["x", "read", element], ["result", "write", element]],
-      invocations: shape.images * lanes,
-      count: "arrayLength(&result)",
-      body: `${sumOverPixels(shape, "x[at]")}
+    const { element, lanes, cells, requires } = perImage(shape);
+    return {
+      ...pointwise({
+        label: `average pool ${nameOf(shape)}`,
+        storage: [["x", "read", cells.type], ["result", "write", element]],
+        invocations: shape.images * lanes,
+        count: "arrayLength(&result)",
+        body: `${sumOverPixels(shape, cells.load("x[at]"))}
   result[i] = total / f32(stride / ${lanes}u);`,
-    });
+      }),
+      requires,
+    };
   });
 }
 
 /** Gradient of {@linkcode globalAveragePool}. Buffers: upstream gradient `[N, C]`, result `[N, H*W, C]`. */
 export function globalAveragePoolGradient(shape: ImageShape): Kernel {
   return once(`average pool gradient ${nameOf(shape)}`, () => {
-    const { element, lanes } = perImage(shape);
-    return perPixel({
-      label: `average pool gradient ${nameOf(shape)}`,
-      storage: [["g", "read", element], ["result", "write", element]],
-      shape,
-      lanes,
-      setup: "let pixels = arrayLength(&result) / arrayLength(&g);",
-      body: `result[i] = g[image * ${lanes}u + inside % ${lanes}u] / f32(pixels);`,
-    });
+    const { element, lanes, cells, requires } = perImage(shape);
+    return {
+      ...perPixel({
+        label: `average pool gradient ${nameOf(shape)}`,
+        storage: [["g", "read", element], ["result", "write", cells.type]],
+        shape,
+        lanes,
+        setup: "let pixels = arrayLength(&result) / arrayLength(&g);",
+        body: `result[i] = ${cells.store(`g[image * ${lanes}u + inside % ${lanes}u] / f32(pixels)`)};`,
+      }),
+      requires,
+    };
   });
 }
 
@@ -98,15 +115,20 @@ export function scaleChannelsFactorGradient(shape: ImageShape): Kernel {
 /** Adds the gradient of {@linkcode globalAveragePool} to another. Buffers: upstream gradient, total `[N, H*W, C]`. */
 export function globalAveragePoolAccumulate(shape: ImageShape): Kernel {
   return once(`average pool accumulate ${nameOf(shape)}`, () => {
-    const { element, lanes } = perImage(shape);
-    return perPixel({
-      label: `average pool accumulate ${nameOf(shape)}`,
-      storage: [["g", "read", element], ["total", "write", element]],
-      shape,
-      lanes,
-      setup: `let pixels = arrayLength(&total) / arrayLength(&g);`,
-      body: `total[i] += g[image * ${lanes}u + inside % ${lanes}u] / f32(pixels);`,
-    });
+    const { element, lanes, cells, requires } = perImage(shape);
+    return {
+      ...perPixel({
+        label: `average pool accumulate ${nameOf(shape)}`,
+        storage: [["g", "read", element], ["total", "write", cells.type]],
+        shape,
+        lanes,
+        setup: `let pixels = arrayLength(&total) / arrayLength(&g);`,
+        body: `total[i] = ${
+          cells.store(`${cells.load("total[i]")} + g[image * ${lanes}u + inside % ${lanes}u] / f32(pixels)`)
+        };`,
+      }),
+      requires,
+    };
   });
 }
 

@@ -27,6 +27,19 @@ export interface Step {
   accumulate?(gradient: Tensor, total: Tensor): void;
 }
 
+/** A stretch of ops that is run again when the backward pass reaches it (tensor/checkpoint.ts). */
+export interface SegmentStep {
+  /** The only tensor made on this tape that the segment reads. */
+  readonly input: Tensor;
+  readonly output: Tensor;
+  /** Tensors kept for the second run; freed after it has gone backward. */
+  readonly saved: readonly Tensor[];
+  /** How often the first run read each leaf ({@linkcode Tape.leafReads} of its tape). */
+  readonly reads: ReadonlyMap<Tensor, number>;
+  /** Runs the segment on the tape given, and resolves to the same numbers as `output`. */
+  recompute(tape: Tape): Promise<Tensor>;
+}
+
 /** Options of {@linkcode Tape.backward}. */
 export interface BackwardOptions {
   /** Gradient of the output; ones when absent. It stays the caller's. */
@@ -44,12 +57,14 @@ export interface BackwardOptions {
 export class Tape {
   readonly device: Device;
   readonly gradients: boolean;
-  readonly #steps: Step[] = [];
+  readonly #steps: (Step | SegmentStep)[] = [];
   /** Tensors this tape owns, with the number of places that still need each. */
-  readonly #references = new Map<Tensor, number>();
-  readonly #tracked = new Set<Tensor>();
+  #references = new Map<Tensor, number>();
+  #tracked = new Set<Tensor>();
   /** For each leaf, the recorded reads whose gradient has not arrived yet. */
-  readonly #pending = new Map<Tensor, number>();
+  #pending = new Map<Tensor, number>();
+  /** The tape whose segment is run again on this one. */
+  #origin: Tape | undefined;
   #ones: Tensor | undefined;
   #state: "forward" | "backward" | "disposed" = "forward";
 
@@ -69,6 +84,12 @@ export class Tape {
   adopt(tensor: Tensor): Tensor {
     this.#checkAlive();
     this.#references.set(tensor, 1);
+    return tensor;
+  }
+
+  /** Takes a tensor from this tape, which no longer frees it. */
+  disown(tensor: Tensor): Tensor {
+    this.#references.delete(tensor);
     return tensor;
   }
 
@@ -99,22 +120,42 @@ export class Tape {
     this.#drop(tensor);
   }
 
+  /**
+   * Whether an op may write its input gradient over `gradient`, its output's, and return it: nothing else reads it.
+   * Only an op's `backward` may ask.
+   */
+  mayOverwrite(gradient: Tensor): boolean {
+    return this.#references.get(gradient) === 1;
+  }
+
   /** Remembers an op that has run. Returns its output. */
   record(step: Step): Tensor {
+    if (this.gradients) this.#checkForward();
+    // A segment's second run reads what its first has counted.
+    if (this.#origin === undefined) {
+      for (const input of step.inputs) if (input.requiresGradient) this.#expect(input, 1);
+    }
     if (!this.gradients) {
       for (const tensor of step.saved ?? []) this.#drop(tensor);
       return step.output;
     }
-    if (this.#state !== "forward") {
-      throw new TypeError(`Cannot record an op: the tape must be going forward, it is in state '${this.#state}'`);
-    }
     this.#steps.push(step);
-    if (step.inputs.some((input) => this.needsGradient(input))) {
-      this.#tracked.add(step.output);
-      for (const input of step.inputs) {
-        if (input.requiresGradient) this.#pending.set(input, (this.#pending.get(input) ?? 0) + 1);
-      }
-    }
+    if (step.inputs.some((input) => this.needsGradient(input))) this.#tracked.add(step.output);
+    return step.output;
+  }
+
+  /** How often the ops on this tape have read each leaf. */
+  get leafReads(): ReadonlyMap<Tensor, number> {
+    return this.#pending;
+  }
+
+  /** Remembers a stretch of ops that ran on a forward-only tape, and becomes the owner of what it keeps. */
+  recordSegment(step: SegmentStep): Tensor {
+    this.#checkForward();
+    for (const tensor of [...step.saved, step.output]) this.adopt(tensor);
+    if (this.#origin === undefined) for (const [leaf, count] of step.reads) this.#expect(leaf, count);
+    this.#steps.push(step);
+    if (step.reads.size > 0 || this.needsGradient(step.input)) this.#tracked.add(step.output);
     return step.output;
   }
 
@@ -139,20 +180,7 @@ export class Tape {
     for (const tensor of keep) this.#hold(tensor);
     const gradients = new Map<Tensor, Tensor>();
     gradients.set(output, options.gradient ?? this.#makeOnes(output));
-    for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
-      const gradient = gradients.get(step.output);
-      const tracked = this.#tracked.delete(step.output);
-      if (gradient !== undefined && tracked) {
-        gradients.delete(step.output);
-        if (!this.#addInPlace(step, gradient, gradients)) {
-          const made = step.backward(gradient);
-          this.#spread(step, gradient, { made: made instanceof Promise ? await made : made, gradients });
-        }
-      }
-      if (tracked) this.#settle(step, gradients, onGradient);
-      for (const tensor of step.saved ?? []) this.#drop(tensor);
-      this.#drop(step.output);
-    }
+    await this.#unwind(gradients, onGradient);
     return gradients;
   }
 
@@ -163,6 +191,64 @@ export class Tape {
     this.#references.clear();
     this.#steps.length = 0;
     this.#state = "disposed";
+  }
+
+  /** Takes the steps back, the last first. */
+  async #unwind(gradients: Map<Tensor, Tensor>, onGradient: BackwardOptions["onGradient"]): Promise<void> {
+    for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
+      const gradient = gradients.get(step.output);
+      const tracked = this.#tracked.delete(step.output);
+      if ("recompute" in step) {
+        this.#drop(step.output);
+        const wanted = tracked && gradient !== undefined;
+        if (wanted) await this.#unwindSegment(step, gradients, onGradient);
+        else for (const [leaf, count] of step.reads) this.#settle(leaf, { count, gradients, onGradient });
+      } else {
+        if (gradient !== undefined && tracked) {
+          gradients.delete(step.output);
+          if (!this.#addInPlace(step, gradient, gradients)) {
+            const made = step.backward(gradient);
+            this.#spread(step, gradient, { made: made instanceof Promise ? await made : made, gradients });
+          }
+        }
+        if (tracked) for (const input of step.inputs) this.#settle(input, { count: 1, gradients, onGradient });
+        this.#drop(step.output);
+      }
+      for (const tensor of step.saved ?? []) this.#drop(tensor);
+    }
+  }
+
+  /**
+   * Runs a segment again and takes its steps back. They share this tape's tensors and gradients, so that sums and reports
+   * come in the order in which they would come without segments.
+   */
+  async #unwindSegment(
+    step: SegmentStep,
+    gradients: Map<Tensor, Tensor>,
+    onGradient: BackwardOptions["onGradient"],
+  ): Promise<void> {
+    const again = new Tape(this.device, { gradients: true });
+    again.#origin = this;
+    again.#references = this.#references;
+    again.#tracked = this.#tracked;
+    again.#pending = this.#pending;
+    again.#ones = this.#ones;
+    const output = await step.recompute(again);
+    again.#state = "backward";
+    const gradient = gradients.get(step.output);
+    gradients.delete(step.output);
+    if (gradient !== undefined) gradients.set(output, gradient);
+    await again.#unwind(gradients, onGradient);
+    again.#state = "disposed";
+  }
+
+  #checkForward(): void {
+    if (this.#state === "forward") return;
+    throw new TypeError(`Cannot record an op: the tape must be going forward, it is in state '${this.#state}'`);
+  }
+
+  #expect(leaf: Tensor, count: number): void {
+    this.#pending.set(leaf, (this.#pending.get(leaf) ?? 0) + count);
   }
 
   #checkAlive(): void {
@@ -205,28 +291,33 @@ export class Tape {
       gradients.set(input, part);
       this.#hold(part);
     } else if (this.#references.get(known) === 1) {
-      this.run(accumulate(known.size), [known, part]);
+      this.run(accumulate(known.size, known.dtype), [known, part]);
     } else {
-      const total = this.allocate(known.shape);
-      this.run(add(known.size), [known, part, total]);
+      const total = this.allocate(known.shape, known.dtype);
+      this.run(add(known.size, known.dtype), [known, part, total]);
       gradients.set(input, total);
       this.#drop(known);
     }
   }
 
-  /** Counts down the reads of the step's leaves and reports the gradients that are final now. */
-  #settle(step: Step, gradients: Map<Tensor, Tensor>, onGradient: BackwardOptions["onGradient"]): void {
-    for (const input of step.inputs) {
-      const pending = this.#pending.get(input);
-      if (pending === undefined) continue;
-      if (pending > 1) {
-        this.#pending.set(input, pending - 1);
-        continue;
-      }
-      this.#pending.delete(input);
-      const gradient = gradients.get(input);
-      if (gradient !== undefined) onGradient?.(input, gradient);
+  /** Counts down the reads of a leaf and reports its gradient when it is final. */
+  #settle(
+    leaf: Tensor,
+    { count, gradients, onGradient }: {
+      count: number;
+      gradients: Map<Tensor, Tensor>;
+      onGradient: BackwardOptions["onGradient"];
+    },
+  ): void {
+    const pending = this.#pending.get(leaf);
+    if (pending === undefined) return;
+    if (pending > count) {
+      this.#pending.set(leaf, pending - count);
+      return;
     }
+    this.#pending.delete(leaf);
+    const gradient = gradients.get(leaf);
+    if (gradient !== undefined) onGradient?.(leaf, gradient);
   }
 
   #hold(tensor: Tensor): void {
