@@ -23,12 +23,13 @@ import {
 /** Weights by (tap, channel) of a group, output channels next to each other. */
 function weightsByTaps(
   weights: Elements,
-  { groupIn, groupOut, outChannels, padded, taps }: {
+  { groupIn, groupOut, outChannels, ...k }: {
     groupIn: number;
     groupOut: number;
     outChannels: number;
     padded: number;
     taps: number;
+    panel: number;
   },
 ): GemmOperand {
   return {
@@ -36,8 +37,8 @@ function weightsByTaps(
     length: fetchLength(weights),
     raw: rawType(weights),
     place: (name, position) => `let ${name}_at = group * ${groupOut}u + ${clamped(position, groupOut, weights.width)};`,
-    step: (name, { start, offset }) =>
-      `${tapAndChannel(name, { k: `${start} + ${offset}`, padded, taps })}
+    step: (name, at) =>
+      `${tapAndChannel(name, at, k)}
 let ${name}_at = (${name}_tap * ${groupIn}u + min(${name}_c, ${groupIn - 1}u)) * ${outChannels}u;`,
     fetch: (place, step) => fetchOf(weights, `(${place}_at + ${step}_at)`),
     finish: (name, { raw }, as) =>
@@ -112,7 +113,7 @@ ${moments ? `${value} = ${rounded("stored", storage)};` : ""}
       prelude: input.prelude,
       slice: `let group = slice;\nlet firstK = 0u;\nlet endK = ${taps * padded}u;`,
       left: pixelsByTaps(input, { pixels, panel: tile.panel }),
-      right: weightsByTaps(weights, { groupIn: channels, groupOut, outChannels, padded, taps }),
+      right: weightsByTaps(weights, { groupIn: channels, groupOut, outChannels, padded, taps, panel: tile.panel }),
       result,
     },
   };

@@ -40,13 +40,23 @@ export interface ConvInput {
   ): string;
 }
 
-/** Channels of a group, filled up to whole fetches. */
-export function paddedTo(length: number, channels: number): number {
-  return Math.ceil(channels / length) * length;
+/** Most of k that may be filling. */
+const FILLING_MAX = 0.1;
+
+/**
+ * Channels of a group, filled up to whole fetches; to whole panels where that costs little, because a panel then lies in
+ * one tap, whose arithmetic is the same for all invocations.
+ */
+export function paddedTo({ length, panel }: { length: number; panel?: number }, channels: number): number {
+  const whole = panel === undefined ? Infinity : Math.ceil(channels / panel) * panel;
+  return whole <= (1 + FILLING_MAX) * channels ? whole : Math.ceil(channels / length) * length;
 }
 
+/** What the input must know of a tile: the panel where its channels lie along k. */
+type InputTile = Pick<TileSizes, "fetch"> & { readonly panel?: number };
+
 /** The parts of {@linkcode ConvInput} that are not WGSL of an element. */
-function layoutOf(shape: Conv2dShape, { fetch }: Pick<TileSizes, "fetch">) {
+function layoutOf(shape: Conv2dShape, { fetch, panel }: InputTile) {
   const { inChannels, kernelHeight, kernelWidth, groups, storage = "f32" } = shape;
   const channels = inChannels / groups;
   const elements: Elements = { name: "input", storage, width: widthOf([channels], { storage, fetch }) };
@@ -57,7 +67,7 @@ function layoutOf(shape: Conv2dShape, { fetch }: Pick<TileSizes, "fetch">) {
     elements,
     length,
     channels,
-    padded: paddedTo(length, channels),
+    padded: paddedTo({ length, panel }, channels),
     taps: kernelHeight * kernelWidth,
     fours: range(length / 4),
     normaliser: table("normaliser"),
@@ -73,10 +83,14 @@ const isGated = ({ load }: Conv2dShape) => load === "normalised relu gated";
 const isWithin = ({ kernelHeight, kernelWidth, padding }: Conv2dShape) =>
   kernelHeight * kernelWidth === 1 && padding === 0;
 
-/** WGSL i32: line and column of the image where a pixel meets a tap; outside it in the padding. */
-function placeIn({ kernelHeight, kernelWidth }: Conv2dShape, { pixel, tap }: { pixel: string; tap: string }) {
-  const single = kernelHeight * kernelWidth === 1;
-  return { y: single ? `${pixel}_y` : `${pixel}_y + ${tap}_y`, x: single ? `${pixel}_x` : `${pixel}_x + ${tap}_x` };
+/** WGSL conditions that a pixel meets a tap within the image and not in the padding; none where all do. */
+function insideImage(shape: Conv2dShape, { pixel, tap }: { pixel: string; tap: string }): string[] {
+  if (isWithin(shape)) return [];
+  const { height, width, kernelHeight, kernelWidth } = shape;
+  const moved = (axis: string) =>
+    kernelHeight * kernelWidth === 1 ? `${pixel}_${axis}` : `${pixel}_${axis} + ${tap}_${axis}`;
+  // Above and left of the image wraps to large numbers.
+  return [`(${moved("y")}) < ${height}u`, `(${moved("x")}) < ${width}u`];
 }
 
 /** Where an element lies, and its loads. */
@@ -84,8 +98,6 @@ function addressing(shape: Conv2dShape, layout: Layout): Pick<ConvInput, "pixel"
   const { height, width, inChannels, kernelWidth, stride, padding } = shape;
   const { elements, channels, taps, fours, normaliser, gate } = layout;
   const output = conv2dOutput(shape);
-  const within = isWithin(shape);
-  const index = (value: string, count: number) => within ? `u32(${value})` : `u32(clamp(${value}, 0, ${count - 1}))`;
   const planes = (name: string) =>
     ["mean", "factor", "beta"].flatMap((which, plane) =>
       fours.map((four) =>
@@ -96,24 +108,27 @@ function addressing(shape: Conv2dShape, layout: Layout): Pick<ConvInput, "pixel"
     pixel: (name, pixel) =>
       `let ${name}_pixel = ${pixel};
 let ${name}_image = ${name}_pixel / ${output.height * output.width}u;
-let ${name}_y = i32(${name}_pixel / ${output.width}u % ${output.height}u * ${stride}u) - ${padding};
-let ${name}_x = i32(${name}_pixel % ${output.width}u * ${stride}u) - ${padding};`,
+let ${name}_y = ${name}_pixel / ${output.width}u % ${output.height}u * ${stride}u - ${padding}u;
+let ${name}_x = ${name}_pixel % ${output.width}u * ${stride}u - ${padding}u;
+let ${name}_at = ${
+        // 1×1 with a stride of 1: an output pixel's number is the input pixel's.
+        isWithin(shape) && stride === 1
+          ? `${name}_pixel`
+          : `((${name}_image * ${height}u + ${name}_y) * ${width}u + ${name}_x)`} * ${inChannels}u;`,
     tap: (name, tap, channel) =>
       [
         `let ${name}_channel = group * ${channels}u + min(${channel}, ${channels - elements.width}u);`,
-        ...(taps === 1
-          ? []
-          : [`let ${name}_y = i32(${tap} / ${kernelWidth}u);`, `let ${name}_x = i32(${tap} % ${kernelWidth}u);`]),
+        ...(taps === 1 ? [`let ${name}_at = ${name}_channel;`] : [
+          `let ${name}_y = ${tap} / ${kernelWidth}u;`,
+          `let ${name}_x = ${tap} % ${kernelWidth}u;`,
+          `let ${name}_at = (${name}_y * ${width}u + ${name}_x) * ${inChannels}u + ${name}_channel;`,
+        ]),
         ...(isNormalised(shape) ? planes(name) : []),
       ].join("\n"),
     fetch: (pixel, tap) => {
-      const { y, x } = placeIn(shape, { pixel, tap });
-      // 1×1 with a stride of 1: an output pixel's number is the input pixel's.
-      const at = `(${
-        within && stride === 1
-          ? `${pixel}_pixel`
-          : `((${pixel}_image * ${height}u + ${index(y, height)}) * ${width}u + ${index(x, width)})`
-      } * ${inChannels}u + ${tap}_channel)`;
+      const inside = insideImage(shape, { pixel, tap });
+      const sum = `${pixel}_at + ${tap}_at`;
+      const at = inside.length === 0 ? `(${sum})` : `select(0u, ${sum}, ${inside.join(" && ")})`;
       if (!isGated(shape)) return fetchOf(elements, at);
       const gates = fours.map((four) =>
         fetchOf(gate, `(${pixel}_image * ${inChannels}u + ${tap}_channel + ${4 * four}u)`)
@@ -124,8 +139,8 @@ let ${name}_x = i32(${name}_pixel % ${output.width}u * ${stride}u) - ${padding};
 }
 
 /** The input operand of a shape for a skeleton that fetches like that. */
-export function convInput(shape: Conv2dShape, tile: Pick<TileSizes, "fetch">): ConvInput {
-  const { batch, height, width, inChannels } = shape;
+export function convInput(shape: Conv2dShape, tile: InputTile): ConvInput {
+  const { batch, inChannels } = shape;
   const layout = layoutOf(shape, tile);
   const { elements, fours, normaliser, gate } = layout;
   const [normalised, gated] = [isNormalised(shape), isGated(shape)];
@@ -142,8 +157,7 @@ export function convInput(shape: Conv2dShape, tile: Pick<TileSizes, "fetch">): C
       : "",
     raw: gated ? "GatedInput" : rawType(elements),
     finish: (name, { raw, pixel, tap }, { as, masks }) => {
-      const { y, x } = placeIn(shape, { pixel, tap });
-      const inside = isWithin(shape) ? [] : [`u32(${y}) < ${height}u`, `u32(${x}) < ${width}u`];
+      const inside = insideImage(shape, { pixel, tap });
       const values = foursOf(elements, { raw: gated ? `${raw}.value` : raw, as: normalised ? "f32" : as });
       return values.flatMap((value, four) => {
         const result = `${name}${four}`;
@@ -181,60 +195,63 @@ function normalisedFour(
   ].join("\n");
 }
 
-/** `value` where all conditions, scalar or per component, hold; zero elsewhere. */
-function selected(value: string, conditions: readonly string[], as: Storage): string {
-  const isVector = (condition: string) => condition.startsWith("(vec4u");
-  const scalars = conditions.filter((condition) => !isVector(condition));
-  const inner = scalars.length === 0 ? value : `select(${vector4(as)}(), ${value}, ${scalars.join(" && ")})`;
-  return conditions.filter(isVector).reduce(
-    (chosen, condition) => `select(${vector4(as)}(), ${chosen}, ${condition})`,
-    inner,
-  );
-}
-
-/** Masks of the fours of a fetch that starts at `channel`, WGSL, of a group's filled-up channels. */
-export function channelMask(
-  { channels, padded }: Pick<ConvInput, "channels" | "padded">,
-  channel: string,
-  four: number,
-): string[] {
-  return channels === padded ? [] : [below(four === 0 ? channel : `${channel} + ${4 * four}u`, `${channels}u`, false)];
-}
-
 /** The left operand of the forward pass: positions are output pixels, k is (tap, channel). */
 export function pixelsByTaps(
   input: ConvInput,
   { pixels, panel }: { pixels: number; panel: number },
 ): GemmOperand {
   const { padded, taps, length } = input;
-  const steps = taps * padded;
   return {
     along: "k",
     length,
     raw: input.raw,
     place: (name, position) => input.pixel(name, `min(${position}, ${pixels - 1}u)`),
-    step: (name, { start, offset }) =>
-      `${tapAndChannel(name, { k: `${start} + ${offset}`, padded, taps })}
+    step: (name, k) =>
+      `${tapAndChannel(name, k, { padded, taps, panel })}
 ${input.tap(name, `${name}_tap`, `${name}_c`)}`,
     fetch: (place, step) => input.fetch(place, step),
     finish: (name, { raw, place, step }, as) =>
       input.finish(name, { raw, pixel: place, tap: step }, {
         as,
-        masks: (four) => [
-          ...(steps % panel === 0 ? [] : [`${step}_k < ${steps}u`]),
-          ...channelMask(input, `${step}_c`, four),
-        ],
+        masks: (four) => kMask(input, { step, four, panel, end: `${taps * padded}u` }),
       }),
   };
 }
 
-/** Declares `name_k`, `name_tap` and `name_c` for an index over (tap, channel) that may lie past the end. */
+/** Declares `name_k`, `name_tap` and `name_c` of an index over (tap, channel) that may lie past the end. */
 export function tapAndChannel(
   name: string,
-  { k, padded, taps }: { k: string; padded: number; taps: number },
+  { start, offset }: { start: string; offset: string },
+  { padded, taps, panel }: { padded: number; taps: number; panel: number },
 ): string {
-  const tap = taps === 1 ? "0u" : `min(${name}_k / ${padded}u, ${taps - 1}u)`;
-  return `let ${name}_k = ${k};
-let ${name}_tap = ${tap};
-let ${name}_c = ${taps === 1 ? `${name}_k` : `${name}_k - ${name}_tap * ${padded}u`};`;
+  const first = padded % panel === 0 ? start : `${name}_k`;
+  return `let ${name}_k = ${start} + ${offset};
+let ${name}_tap = ${taps === 1 ? "0u" : `min(${first} / ${padded}u, ${taps - 1}u)`};
+let ${name}_c = ${
+    taps === 1 ? `${name}_k` : `${first} - ${name}_tap * ${padded}u${first === start ? ` + ${offset}` : ""}`
+  };`;
+}
+
+/** Conditions on a four of a fetch at `step` (its `_k` and `_c`): within k, and a channel and no filling. */
+export function kMask(
+  { channels, padded }: { channels: number; padded: number },
+  { step, four, panel, end }: { step: string; four: number; panel: number; end: string },
+): string[] {
+  const channel = four === 0 ? `${step}_c` : `${step}_c + ${4 * four}u`;
+  return [
+    ...(padded % panel === 0 ? [] : [`${step}_k < ${end}`]),
+    ...(channels === padded ? [] : [below(channel, `${channels}u`, channels % 4 === 0)]),
+  ];
+}
+
+/** `value` where all conditions, scalar or per component, hold; zero elsewhere. */
+export function selected(value: string, conditions: readonly string[], as: Storage): string {
+  const isVector = (condition: string) => condition.startsWith("(vec4u");
+  const zero = `${vector4(as)}()`;
+  const scalars = conditions.filter((condition) => !isVector(condition));
+  const inner = scalars.length === 0 ? value : `select(${zero}, ${value}, ${scalars.join(" && ")})`;
+  return conditions.filter(isVector).reduce(
+    (chosen, condition) => `select(${zero}, ${chosen}, ${condition})`,
+    inner,
+  );
 }

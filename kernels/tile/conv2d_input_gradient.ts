@@ -7,11 +7,10 @@
  */
 import { conv2dOutput, type Conv2dShape, describeConv2d } from "../conv2d_shape.ts";
 import type { Conv2dInputGradientRole } from "../operations.ts";
-import { paddedTo } from "./conv2d_input.ts";
+import { kMask, paddedTo, selected } from "./conv2d_input.ts";
 import { planPartials } from "./partials.ts";
 import type { GemmBuffer, GemmOperand, GemmPlanner, GemmResult } from "./problem.ts";
 import {
-  below,
   binding,
   clamped,
   type Elements,
@@ -21,7 +20,6 @@ import {
   rawType,
   rounded,
   storeOf,
-  vector4,
   widthOf,
 } from "./quads.ts";
 
@@ -39,11 +37,16 @@ interface Geometry {
   readonly panel: number;
 }
 
-/** Declares `k`, the tap's number in its class (`jy`, `jx`) and the output channel `c` of a step. */
-function step(name: string, k: string, { padded }: Geometry): string {
-  return `let ${name}_k = ${k};
-let ${name}_j = ${name}_k / ${padded}u;
-let ${name}_c = ${name}_k - ${name}_j * ${padded}u;
+/** Declares `name_k`, the tap's number in its class (`name_jy`, `name_jx`) and the output channel `name_c` of a step. */
+function step(
+  name: string,
+  { start, offset }: { start: string; offset: string },
+  { padded, panel }: Geometry,
+): string {
+  const first = padded % panel === 0 ? start : `${name}_k`;
+  return `let ${name}_k = ${start} + ${offset};
+let ${name}_j = ${first} / ${padded}u;
+let ${name}_c = ${first} - ${name}_j * ${padded}u${first === start ? ` + ${offset}` : ""};
 let ${name}_jy = ${name}_j / tapsAcross;
 let ${name}_jx = ${name}_j - ${name}_jy * tapsAcross;`;
 }
@@ -53,38 +56,29 @@ function gradientByTaps(elements: Elements, geometry: Geometry): GemmOperand {
   const { output, groupOut, padded, classHeight, classWidth, panel, shape } = geometry;
   const { batch, outChannels } = shape;
   const pixels = batch * classHeight * classWidth;
-  const length = fetchLength(elements);
+  // Above and left of the image wraps to large numbers.
+  const inside = (place: string, by: string) =>
+    `(${place}_y - ${by}_jy) < ${output.height}u && (${place}_x - ${by}_jx) < ${output.width}u`;
   return {
     along: "k",
-    length,
+    length: fetchLength(elements),
     raw: rawType(elements),
     place: (name, position) =>
       `let ${name}_pixel = min(${position}, ${pixels - 1}u);
 let ${name}_image = ${name}_pixel / ${classHeight * classWidth}u;
-let ${name}_y = i32(${name}_pixel / ${classWidth}u % ${classHeight}u + outY);
-let ${name}_x = i32(${name}_pixel % ${classWidth}u + outX);`,
-    step: (name, { start, offset }) =>
-      `${step(name, `${start} + ${offset}`, geometry)}
-let ${name}_channel = group * ${groupOut}u + min(${name}_c, ${groupOut - elements.width}u);`,
-    fetch: (place, by) => {
-      const y = `u32(clamp(${place}_y - i32(${by}_jy), 0, ${output.height - 1}))`;
-      const x = `u32(clamp(${place}_x - i32(${by}_jx), 0, ${output.width - 1}))`;
-      const pixel = `((${place}_image * ${output.height}u + ${y}) * ${output.width}u + ${x})`;
-      return fetchOf(elements, `(${pixel} * ${outChannels}u + ${by}_channel)`);
-    },
-    finish: (name, { raw, place, step: by }, as) => {
-      const kept =
-        `u32(${place}_y - i32(${by}_jy)) < ${output.height}u && u32(${place}_x - i32(${by}_jx)) < ${output.width}u${
-          padded % panel === 0 ? "" : ` && ${by}_k < endK`
-        }`;
-      return foursOf(elements, { raw, as }).map((four, i) => {
-        const value = `select(${vector4(as)}(), ${four}, ${kept})`;
-        const channel = i === 0 ? `${by}_c` : `${by}_c + ${4 * i}u`;
-        return `let ${name}${i} = ${
-          padded === groupOut ? value : `select(${vector4(as)}(), ${value}, ${below(channel, `${groupOut}u`, false)})`
-        };`;
-      }).join("\n");
-    },
+let ${name}_y = ${name}_pixel / ${classWidth}u % ${classHeight}u + outY;
+let ${name}_x = ${name}_pixel % ${classWidth}u + outX;
+let ${name}_at = ((${name}_image * ${output.height}u + ${name}_y) * ${output.width}u + ${name}_x) * ${outChannels}u;`,
+    step: (name, k) =>
+      `${step(name, k, geometry)}
+let ${name}_channel = group * ${groupOut}u + ${clamped(`${name}_c`, groupOut, elements.width)};
+let ${name}_at = ${name}_channel - (${name}_jy * ${output.width}u + ${name}_jx) * ${outChannels}u;`,
+    fetch: (place, by) => fetchOf(elements, `select(0u, ${place}_at + ${by}_at, ${inside(place, by)})`),
+    finish: (name, { raw, place, step: by }, as) =>
+      foursOf(elements, { raw, as }).map((value, four) => {
+        const masks = kMask({ channels: groupOut, padded }, { step: by, four, panel, end: "endK" });
+        return `let ${name}${four} = ${selected(value, [inside(place, by), ...masks], as)};`;
+      }).join("\n"),
   };
 }
 
@@ -99,8 +93,8 @@ function weightsByChannels(elements: Elements, geometry: Geometry): GemmOperand 
     raw: rawType(elements),
     place: (name, position) =>
       `let ${name}_at = min(${position}, ${groupIn - 1}u) * ${outChannels}u + group * ${groupOut}u;`,
-    step: (name, { start, offset }) =>
-      `${step(name, `${start} + ${offset}`, geometry)}
+    step: (name, k) =>
+      `${step(name, k, geometry)}
 let ${name}_tap = (tapY + ${name}_jy * ${stride}u) * ${kernelWidth}u + tapX + ${name}_jx * ${stride}u;
 let ${name}_at = min(${name}_tap, ${taps - 1}u) * ${groupIn * outChannels}u + ${
         clamped(`${name}_c`, groupOut, elements.width)
@@ -215,7 +209,7 @@ export const conv2dInputGradientPlan: GemmPlanner<Conv2dShape, Conv2dInputGradie
     output,
     groupIn,
     groupOut,
-    padded: paddedTo(fetchLength(outGradient), groupOut),
+    padded: paddedTo({ length: fetchLength(outGradient), panel: tile.panel }, groupOut),
     classHeight: Math.ceil(height / stride),
     classWidth: Math.ceil(width / stride),
     panel: tile.panel,

@@ -102,7 +102,7 @@ export const conv2dWeightGradientPlan: GemmPlanner<Conv2dShape, Conv2dWeightGrad
   const { height, width, inputLength, weightLength, outputLength } = conv2dOutput(shape);
   const groupOut = outChannels / groups;
   const pixels = batch * height * width;
-  const input = convInput(shape, tile);
+  const input = convInput(shape, { fetch: tile.fetch });
   const { channels, padded, taps } = input;
   const outGradient: Elements = {
     name: "outGradient",
