@@ -13,6 +13,8 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   pretrain: async () => (await import("./cli/pretrain.ts")).pretrainCommand,
   quickstart: async () => (await import("./cli/quickstart.ts")).quickstartCommand,
   evaluate: async () => (await import("./cli/evaluate.ts")).evaluateCommand,
+  export: async () => (await import("./cli/export.ts")).exportCommand,
+  import: async () => (await import("./cli/import.ts")).importCommand,
   host: async () => (await import("./cli/host.ts")).hostCommand,
   plan: async () => (await import("./cli/plan.ts")).planCommand,
 };

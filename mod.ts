@@ -20,6 +20,14 @@ export { pretrain, type PretrainOptions, RunFailedError, type RunResult } from "
 export { type Recipe, resolveRecipe } from "./api/recipe.ts";
 export { nearestNeighbours, type Neighbour, type NeighbourOptions } from "./api/search.ts";
 export { type EmbedOptions, openTrunk, type OpenTrunkOptions, type Trunk } from "./api/trunk.ts";
+export {
+  exportWeights,
+  importWeights,
+  type OpenedWeights,
+  openWeights,
+  type WriteWeightsOptions,
+  type WrittenWeights,
+} from "./api/weights.ts";
 export { CheckpointError } from "./checkpoint/error.ts";
 export {
   ConfigError,
@@ -40,3 +48,8 @@ export { type Matrix, matrixFrom } from "./evaluate/matrix.ts";
 export { type EvaluationReport, type EvaluationRow, formatReport } from "./evaluate/report.ts";
 export { retrieval, type RetrievalOptions, type RetrievalResult } from "./evaluate/retrieval.ts";
 export { formatPlan, type Plan, type PlanOptions, planRun } from "./plan.ts";
+export { WeightsError } from "./weights/error.ts";
+export { type Naming, namings } from "./weights/naming.ts";
+export { type NetworkNames, networkNames } from "./weights/network.ts";
+export type { WeightsReport } from "./weights/report.ts";
+export { type NetworkWeights, readWeights, type ReadWeightsOptions } from "./weights/weights.ts";

@@ -119,7 +119,7 @@ function chooseTensors(
   const { name, naming, place } = options;
   if (!isTorchFile(file)) {
     const { tensors } = readSafetensors(file);
-    return { tensors, naming: naming ?? requireNaming(namingOf(tensors.keys()), name) };
+    return { tensors, naming: requireNaming(namingOf(tensors.keys()), { name, naming }) };
   }
   const { dicts } = readTorchFile(file);
   const networks = [...dicts].flatMap(([at, tensors]) => {
@@ -136,18 +136,22 @@ function chooseTensors(
       `Cannot use ${name}: there is no network at "${place}", tensors are at ${places || "no place"}`,
     );
   }
-  requireNaming(networks[0]?.found, name);
-  const [{ at, tensors, found }] = networks;
+  const chosen = requireNaming(networks[0]?.found, { name, naming });
+  const [{ at, tensors }] = networks;
   // VISSL keeps trunk and heads side by side.
   const heads = /(?:^|\.)trunk$/.test(at) ? dicts.get(at.replace(/trunk$/, "heads")) : undefined;
-  return { tensors: new Map([...tensors, ...heads ?? []]), naming: naming ?? found };
+  return { tensors: new Map([...tensors, ...heads ?? []]), naming: chosen };
 }
 
-function requireNaming(naming: Naming | undefined, name: string): Naming {
-  if (naming !== undefined) return naming;
-  throw new WeightsError(
-    `Cannot use ${name}: it must hold a RegNet named as by seer, torchvision, timm, vissl or hf, found no stem of one`,
-  );
+/** The naming that was found, which must be the one asked for. */
+function requireNaming(found: Naming | undefined, { name, naming }: { name: string; naming?: Naming }): Naming {
+  if (found === undefined) {
+    throw new WeightsError(
+      `Cannot use ${name}: it must hold a RegNet named as by seer, torchvision, timm, vissl or hf, found no stem of one`,
+    );
+  }
+  if (naming === undefined || naming === found) return found;
+  throw new WeightsError(`Cannot use ${name}: its names are ${found}'s, and --format says ${naming}`);
 }
 
 /** Weights under other names, and what has no place among those. */

@@ -109,7 +109,7 @@ Deno.test("weights of another network than the one asked for are refused", () =>
     "19 missing (encoder.stages.1.layers.2",
   );
   assertThrows(() => readWeights(file, { spec: { ...SPEC, widths: [8, 16] } }), WeightsError, "of another shape");
-  assertThrows(() => readWeights(file, { naming: "timm" }), WeightsError, "stem.0.weight is missing");
+  assertThrows(() => readWeights(file, { naming: "timm" }), WeightsError, "names are hf's, and --format says timm");
 });
 
 Deno.test("a part of a classifier, a broken head and tensors under two names are refused", () => {
