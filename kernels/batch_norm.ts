@@ -235,16 +235,17 @@ export function batchNormOverRows(
 /** `(x - mean) * scale + beta`, then ReLU if asked. Buffers: x, normaliser, result. */
 export function batchNormApply(shape: BatchNormShape, options: { relu: boolean }): Kernel {
   return once(`batch norm apply ${batchNormName(shape)} ${options.relu}`, () => {
-    const { element, lanes } = batchNormPartition(shape);
+    const { element, lanes, cells } = batchNormPartition(shape);
+    const y = options.relu ? `max(y, ${element}(0))` : "y";
     return pointwise({
       label: `batch norm apply ${batchNormName(shape)}`,
-      storage: [["x", "read", element], ["normaliser", "read", element], ["result", "write", element]],
+      storage: [["x", "read", cells.type], ["normaliser", "read", element], ["result", "write", cells.type]],
       ...batchNormOverRows(
         shape,
         `let mean = normaliser[column]; let factor = normaliser[${lanes}u + column]; let beta = normaliser[${
           2 * lanes
         }u + column];`,
-        `let y = (x[at] - mean) * factor + beta; result[at] = ${options.relu ? `max(y, ${element}(0))` : "y"};`,
+        `let y = (${cells.load("x[at]")} - mean) * factor + beta; result[at] = ${cells.store(y)};`,
       ),
     });
   });

@@ -8,57 +8,59 @@ import { cellsOf, storageFeatures } from "./tiles.ts";
 import type { Storage } from "./variant.ts";
 import { once, pointwise, vectorOf } from "./wgsl.ts";
 
-function map(name: string, count: number, inputs: readonly string[], expression: string): Kernel {
-  return once(`${name} ${count}`, () => {
+/** Rows of numbers. */
+interface Matrix {
+  readonly rows: number;
+  readonly columns: number;
+  /** @default "f32" */
+  readonly storage?: Storage;
+}
+
+/** Elements, and how all the arrays are stored. */
+interface Stored {
+  readonly count: number;
+  readonly storage?: Storage;
+}
+
+function map(name: string, { count, storage = "f32" }: Stored, inputs: readonly string[], expression: string): Kernel {
+  const label = storage === "f32" ? `${name} ${count}` : `${name} ${count} ${storage}`;
+  return once(label, () => {
     const { element, width } = vectorOf(count);
+    const { type, load, store } = cellsOf(storage, width);
     return pointwise({
-      label: `${name} ${count}`,
-      storage: [...inputs.map((input) => [input, "read", element] as const), ["result", "write", element]],
+      label,
+      storage: [...inputs.map((input) => [input, "read", type] as const), ["result", "write", type]],
       invocations: count / width,
       count: "arrayLength(&result)",
-      body: inputs.map((input) => `let ${input}_i = ${input}[i];`).join(" ") +
-        ` result[i] = ${expression.replaceAll("ZERO", `${element}(0)`)};`,
+      body: inputs.map((input) => `let ${input}_i = ${load(`${input}[i]`)};`).join(" ") +
+        ` result[i] = ${store(expression.replaceAll("ZERO", `${element}(0)`))};`,
     });
   });
 }
 
 /** `max(x, 0)`. Buffers: x, result. */
-export function relu(count: number): Kernel {
-  return map("relu", count, ["x"], "max(x_i, ZERO)");
+export function relu(count: number, storage?: Storage): Kernel {
+  return map("relu", { count, storage }, ["x"], "max(x_i, ZERO)");
 }
 
 /** Gradient of {@linkcode relu} from its result. Buffers: upstream gradient, result of relu, gradient. */
-export function reluGradient(count: number): Kernel {
-  return map("relu gradient", count, ["g", "y"], "select(ZERO, g_i, y_i > ZERO)");
+export function reluGradient(count: number, storage?: Storage): Kernel {
+  return map("relu gradient", { count, storage }, ["g", "y"], "select(ZERO, g_i, y_i > ZERO)");
 }
 
 /** `1 / (1 + exp(-x))`. Buffers: x, result. */
 export function sigmoid(count: number): Kernel {
-  return map("sigmoid", count, ["x"], "1 / (1 + exp(-x_i))");
+  return map("sigmoid", { count }, ["x"], "1 / (1 + exp(-x_i))");
 }
 
 /** Gradient of {@linkcode sigmoid} from its result. Buffers: upstream gradient, result of sigmoid, gradient. */
 export function sigmoidGradient(count: number): Kernel {
-  return map("sigmoid gradient", count, ["g", "y"], "g_i * y_i * (1 - y_i)");
+  return map("sigmoid gradient", { count }, ["g", "y"], "g_i * y_i * (1 - y_i)");
 }
 
 /** `a + b`. Buffers: a, b, result, all stored alike. */
-export function add(count: number, storage: Storage = "f32"): Kernel {
-  if (storage === "f32") return map("add", count, ["a", "b"], "a_i + b_i");
-  return once(`add ${count} ${storage}`, () => {
-    const { width } = vectorOf(count);
-    const cells = cellsOf(storage, width);
-    return {
-      ...pointwise({
-        label: `add ${count} ${storage}`,
-        storage: [["a", "read", cells.type], ["b", "read", cells.type], ["result", "write", cells.type]],
-        invocations: count / width,
-        count: "arrayLength(&result)",
-        body: `result[i] = ${cells.store(`${cells.load("a[i]")} + ${cells.load("b[i]")}`)};`,
-      }),
-      requires: storageFeatures(storage),
-    };
-  });
+export function add(count: number, storage?: Storage): Kernel {
+  return map("add", { count, storage }, ["a", "b"], "a_i + b_i");
 }
 
 /** The same numbers in another storage. Buffers: x, result. */
@@ -81,12 +83,12 @@ export function cast(count: number, { from, to }: { from: Storage; to: Storage }
 
 /** `max(a + b, 0)`; its gradient towards both terms is {@linkcode reluGradient}. Buffers: a, b, result. */
 export function addRelu(count: number): Kernel {
-  return map("add relu", count, ["a", "b"], "max(a_i + b_i, ZERO)");
+  return map("add relu", { count }, ["a", "b"], "max(a_i + b_i, ZERO)");
 }
 
 /** `a * b`. Buffers: a, b, result. */
 export function multiply(count: number): Kernel {
-  return map("multiply", count, ["a", "b"], "a_i * b_i");
+  return map("multiply", { count }, ["a", "b"], "a_i * b_i");
 }
 
 /** `total += x`, in place. Buffers: total, x, stored alike. */
@@ -123,16 +125,17 @@ export function scale(count: number): Kernel {
   });
 }
 
-/** Adds `bias[c]` to every row. Buffers: x `[rows, columns]`, bias `[columns]`, result. */
-export function addBias(rows: number, columns: number): Kernel {
-  return once(`add bias ${rows} ${columns}`, () => {
+/** Adds `bias[c]` to every row. Buffers: x `[rows, columns]`, bias `[columns]` f32, result, which is stored as x. */
+export function addBias({ rows, columns, storage = "f32" }: Matrix): Kernel {
+  return once(`add bias ${rows} ${columns} ${storage}`, () => {
     const { element, width } = vectorOf(columns);
+    const { type, load, store } = cellsOf(storage, width);
     return pointwise({
-      label: `add bias ${rows}x${columns}`,
-      storage: [["x", "read", element], ["bias", "read", element], ["result", "write", element]],
+      label: `add bias ${rows}x${columns} ${storage}`,
+      storage: [["x", "read", type], ["bias", "read", element], ["result", "write", type]],
       invocations: rows * columns / width,
       count: "arrayLength(&result)",
-      body: `result[i] = x[i] + bias[i % ${columns / width}u];`,
+      body: `result[i] = ${store(`${load("x[i]")} + bias[i % ${columns / width}u]`)};`,
     });
   });
 }

@@ -4,6 +4,8 @@
  * equal inputs give equal bits.
  */
 import type { Kernel } from "./kernel.ts";
+import { cellsOf } from "./tiles.ts";
+import type { Storage } from "./variant.ts";
 import { blockSums, chunkRowsWgsl, chunksOf, once, pointwise, vectorOf } from "./wgsl.ts";
 
 /** Two kernels run one after the other through a buffer of partial sums. */
@@ -16,19 +18,22 @@ export interface TwoPass {
 
 const twoPasses = new Map<string, TwoPass>();
 
-/** Sum over the rows of `x [rows, columns]`. Passes: partial (x, partials), combine (partials, result `[columns]`). */
-export function columnSums(rows: number, columns: number): TwoPass {
-  const key = `column sums ${rows}x${columns}`;
+/** Sum over the rows of `x [rows, columns]`. Passes: partial (x, partials), combine (partials, result `[columns]` f32). */
+export function columnSums(
+  { rows, columns, storage = "f32" }: { rows: number; columns: number; storage?: Storage },
+): TwoPass {
+  const key = `column sums ${rows}x${columns} ${storage}`;
   const known = twoPasses.get(key);
   if (known) return known;
   const { element, width } = vectorOf(columns);
+  const cells = cellsOf(storage, width);
   const lanes = columns / width;
   const { chunks } = chunksOf(rows, lanes);
   const made: TwoPass = {
     partialCount: chunks * columns,
     partial: pointwise({
       label: key,
-      storage: [["x", "read", element], ["partials", "write", element]],
+      storage: [["x", "read", cells.type], ["partials", "write", element]],
       invocations: chunks * lanes,
       count: "arrayLength(&partials)",
       body: `
@@ -42,7 +47,7 @@ export function columnSums(rows: number, columns: number): TwoPass {
           first: `first * ${lanes}u + column`,
           end: `end * ${lanes}u`,
           stride: lanes,
-          sums: { total: "x[at]" },
+          sums: { total: cells.load("x[at]") },
         })
       }
   partials[i] = total;`,

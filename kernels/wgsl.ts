@@ -47,6 +47,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     wgsl,
     bindings: storage.map(([, access]) => access),
     workgroups: [rows === 1 ? groups : GRID_ROW, rows, 1],
+    ...featuresOf(storage),
   };
 }
 
@@ -150,7 +151,13 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 `,
     bindings: storage.map(([, access]) => access),
     workgroups: [folds === 1 ? groups : GRID_ROW, shape.images, folds],
+    ...featuresOf(storage),
   };
+}
+
+/** The features that the element types need. */
+function featuresOf(storage: readonly Storage[]): Pick<Kernel, "requires"> {
+  return storage.some(([, , element]) => element?.includes("f16")) ? { requires: ["f16"] } : {};
 }
 
 function declare(storage: readonly Storage[]): string {

@@ -8,22 +8,22 @@ import {
 import type { Tape } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
 
-/** `max(x, 0)`, any shape. */
+/** `max(x, 0)`, any shape and storage. */
 export function relu(tape: Tape, x: Tensor): Tensor {
-  const output = tape.allocate(x.shape);
-  tape.run(reluKernel(x.size), [x, output]);
+  const output = tape.allocate(x.shape, x.dtype);
+  tape.run(reluKernel(x.size, x.dtype), [x, output]);
   return tape.record({
     inputs: [x],
     output,
     backward(gradient) {
-      const result = tape.allocate(x.shape);
-      tape.run(reluGradient(x.size), [gradient, output, result]);
+      const result = tape.allocate(x.shape, x.dtype);
+      tape.run(reluGradient(x.size, x.dtype), [gradient, output, result]);
       return [result];
     },
   });
 }
 
-/** `1 / (1 + exp(-x))`, any shape. */
+/** `1 / (1 + exp(-x))`, any shape, f32. */
 export function sigmoid(tape: Tape, x: Tensor): Tensor {
   const output = tape.allocate(x.shape);
   tape.run(sigmoidKernel(x.size), [x, output]);

@@ -12,7 +12,8 @@ import {
 import { addBias as addBiasKernel } from "../../kernels/elementwise.ts";
 import { columnSums } from "../../kernels/reduce.ts";
 import type { InputGradients, Tape } from "../tape.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Storage, Tensor } from "../tensor.ts";
+import { cast } from "./cast.ts";
 import { relu, sigmoid } from "./activation.ts";
 import { convolve } from "./conv2d.ts";
 
@@ -21,15 +22,24 @@ export type { Activation } from "../../kernels/dense.ts";
 /** Products with at most this number of multiply-adds are small: launching kernels would cost more than computing. */
 const SMALL_PRODUCT = 2 ** 22;
 
-/** `f(x · weight + bias)`: `[N, in]`, `[in, out]`, `[out]` → `[N, out]`. */
+/**
+ * `f(x · weight + bias)`: `[N, in]`, `[in, out]`, `[out]` → `[N, out]`, stored as `x`. Weight and bias are f32; weights are
+ * rounded to f16 where `x` is f16.
+ *
+ * @throws {RangeError} When the weights take another number of columns.
+ */
 export function linear(
   tape: Tape,
   x: Tensor,
   weight: Tensor,
   bias?: Tensor,
-  options: { activation?: Activation } = {},
+  options: {
+    activation?: Activation;
+    /** How the product's operands and result are stored; bias, activation and the output are f32. @default "f32" */
+    storage?: Storage;
+  } = {},
 ): Tensor {
-  const { activation = "none" } = options;
+  const { activation = "none", storage = "f32" } = options;
   const [rows, inputs] = x.shape;
   const [weightRows, outputs] = weight.shape;
   if (inputs !== weightRows) {
@@ -38,10 +48,14 @@ export function linear(
     );
   }
   const shape = { rows, inputs, outputs, bias: bias !== undefined, activation };
-  if (rows * inputs * outputs <= SMALL_PRODUCT) return small(tape, { x, weight, bias }, shape);
+  if (storage === "f32" && rows * inputs * outputs <= SMALL_PRODUCT) return small(tape, { x, weight, bias }, shape);
   const one = { height: 1, width: 1, kernelHeight: 1, kernelWidth: 1, stride: 1, padding: 0, groups: 1 };
   const product = { ...one, batch: rows, inChannels: inputs, outChannels: outputs };
-  const sum = convolve(tape, { x, weight, shape: product, outputShape: [rows, outputs] });
+  const stored = cast(tape, x, storage);
+  const result = convolve(tape, { x: stored, weight, shape: product, outputShape: [rows, outputs] });
+  const sum = cast(tape, result, "f32");
+  if (stored !== x) tape.release(stored);
+  if (sum !== result) tape.release(result);
   const biased = bias ? addBias(tape, sum, bias) : sum;
   if (biased !== sum) tape.release(sum);
   if (activation === "none") return biased;
@@ -73,18 +87,18 @@ function small(
   });
 }
 
-/** `x + bias` on every row. */
+/** `x + bias` on every row, stored as `x`. */
 export function addBias(tape: Tape, x: Tensor, bias: Tensor): Tensor {
-  const [rows, columns] = [x.size / bias.size, bias.size];
-  const output = tape.allocate(x.shape);
-  tape.run(addBiasKernel(rows, columns), [x, bias, output]);
+  const shape = { rows: x.size / bias.size, columns: bias.size, storage: x.dtype };
+  const output = tape.allocate(x.shape, x.dtype);
+  tape.run(addBiasKernel(shape), [x, bias, output]);
   return tape.record({
     inputs: [x, bias],
     output,
     backward(gradient) {
       if (!tape.needsGradient(bias)) return [gradient, undefined];
       const biasGradient = tape.allocate(bias.shape);
-      const { partialCount, partial, combine } = columnSums(rows, columns);
+      const { partialCount, partial, combine } = columnSums(shape);
       tape.scratch(partialCount, (partials) => {
         tape.device.run(partial, [gradient.buffer, partials]);
         tape.device.run(combine, [partials, biasGradient.buffer]);

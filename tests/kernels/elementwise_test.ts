@@ -40,7 +40,7 @@ eachDevice("elementwise kernels match their references at odd and at vector size
 eachDevice("row and column broadcasts match plain loops", async (device) => {
   for (const [rows, columns] of [[7, 5], [3, 8], [1, 373]]) {
     const x = numbers(rows * columns, 3), bias = numbers(columns, 4), factors = numbers(rows, 5);
-    const [, , shifted] = await runKernel(device, addBias(rows, columns), [x, bias, rows * columns]);
+    const [, , shifted] = await runKernel(device, addBias({ rows, columns }), [x, bias, rows * columns]);
     assertClose(shifted, x.map((v, i) => v + bias[i % columns]), { bound: 1e-6, what: "addBias" });
     const [, , scaled] = await runKernel(device, scaleRows(rows, columns), [x, factors, rows * columns]);
     assertClose(scaled, x.map((v, i) => v * factors[Math.floor(i / columns)]), { bound: 1e-6, what: "scaleRows" });
@@ -68,7 +68,7 @@ eachDevice("a grid larger than 65,535 workgroups covers every element", async (d
 eachDevice("columnSums() matches double precision over many rows", async (device) => {
   for (const [rows, columns] of [[1, 3], [33, 12], [5003, 7], [20_000, 8]]) {
     const x = numbers(rows * columns, rows).map((v) => v + 0.5);
-    const { partial, combine, partialCount } = columnSums(rows, columns);
+    const { partial, combine, partialCount } = columnSums({ rows, columns });
     const [, , ours] = await runKernels(device, [x, partialCount, columns], [[partial, [0, 1]], [combine, [1, 2]]]);
     assertClose(ours, columnSumsReference(x, rows, columns), { bound: 2e-6, what: `columnSums ${rows}x${columns}` });
   }
