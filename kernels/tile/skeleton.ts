@@ -9,7 +9,7 @@ import type { Kernel } from "../kernel.ts";
 import { range, tileGrid, unroll } from "../tiles.ts";
 import { type HeldTile, scratchFours, storeTile } from "./epilogue.ts";
 import { type GemmProblem, type TileSizes, tilesOf } from "./problem.ts";
-import { foursStaged, reading, type Side, staging } from "./staging.ts";
+import { foursStaged, reading, readTogether, type Side, staging } from "./staging.ts";
 
 /** A tile and how it is shared among invocations. */
 export interface Tile extends TileSizes {
@@ -28,6 +28,7 @@ export function invocationsOf({ rows, columns, eachRows, eachColumns }: Tile): n
 /** The two operands' sides of a tile. */
 function sidesOf({ left, right }: Pick<GemmProblem<string>, "left" | "right">, tile: Tile): [Side, Side] {
   const { rows, columns, eachRows, eachColumns, panel } = tile;
+  const across = columns / eachColumns;
   return [
     {
       name: "left",
@@ -38,6 +39,7 @@ function sidesOf({ left, right }: Pick<GemmProblem<string>, "left" | "right">, t
       threads: rows / eachRows,
       thread: "threadRow",
       panel,
+      together: readTogether("left", across),
     },
     {
       name: "right",
@@ -45,9 +47,10 @@ function sidesOf({ left, right }: Pick<GemmProblem<string>, "left" | "right">, t
       first: "firstColumn",
       span: columns,
       each: eachColumns,
-      threads: columns / eachColumns,
+      threads: across,
       thread: "threadColumn",
       panel,
+      together: readTogether("right", across),
     },
   ];
 }

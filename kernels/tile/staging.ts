@@ -18,17 +18,29 @@ export interface Side {
   readonly threads: number;
   readonly thread: string;
   readonly panel: number;
+  /** {@linkcode readTogether}. */
+  readonly together: number;
 }
 
+/** Lanes whose 16-byte accesses to workgroup memory NVIDIA's GPUs serve together: 8 · 16 bytes are all 32 banks. */
+const SERVED_TOGETHER = 8;
+
 /**
- * vec4f of workgroup memory from one position to the next, where they lie along k. One more than a panel's fours (an odd
- * number) puts the same step of eight neighbouring positions into different banks: 8 · 16 bytes are all 32 banks, and a
- * 16-byte access is served for 8 lanes at a time.
+ * vec4f of workgroup memory from one position to the next, where they lie along k: a panel's fours, so that stores are dense;
+ * an odd number where lanes served together read so many positions that they would meet in a bank.
  */
-const pitchOf = ({ panel }: Pick<Side, "panel">) => (panel / 4) | 1;
+function pitchOf({ panel, together }: Pick<Side, "panel" | "together">): number {
+  const fours = panel / 4;
+  return together * fours <= SERVED_TOGETHER ? fours : fours | 1;
+}
+
+/** How many positions lanes that are served together read at once, of `across` invocations side by side. */
+export function readTogether(side: "left" | "right", across: number): number {
+  return side === "left" ? Math.ceil(SERVED_TOGETHER / across) : Math.min(SERVED_TOGETHER, across);
+}
 
 /** vec4f of workgroup memory that one panel of a side takes. */
-export function foursStaged(side: Pick<Side, "operand" | "span" | "panel">): number {
+export function foursStaged(side: Pick<Side, "operand" | "span" | "panel" | "together">): number {
   return side.operand.along === "k" ? side.span * pitchOf(side) : side.panel * side.span / 4;
 }
 
@@ -61,15 +73,14 @@ export function staging(side: Side, invocations: number): Staging {
   const other = (round: number) => `${name}Other${round}`;
   /** Rounds that meet different positions (or steps): one for all where every round has the same units. */
   const different = (of: (round: number) => string) => rounds.filter((round) => of(round).endsWith(`${round}`));
-  const at = (round: number, four: number) => {
-    if (!inK) return `${other(round)} * ${span / 4}u + ${unit(round)} / 4u + ${four}u`;
-    // Position 4·t + j (+ 4·threads·block) is invocation t's number j; neighbours in t lie next to each other.
-    const position = other(round);
-    const moved = `(${position} % 4u) * ${threads}u + (${position} / 4u) % ${threads}u + ${position} / ${
-      4 * threads
-    }u * ${4 * threads}u`;
-    return `(${moved}) * ${pitchOf(side)}u + ${unit(round)} / 4u + ${four}u`;
+  /** Fetches along k go to slots in order: slot j · threads + t is position 4 · t + j (+ 4 · threads · block). */
+  const block = 4 * threads;
+  const position = (round: number) => {
+    const slot = other(round);
+    return `${slot} / ${block}u * ${block}u + ${slot} % ${threads}u * 4u + ${slot} % ${block}u / ${threads}u`;
   };
+  const at = (round: number, four: number) =>
+    `${other(round)} * ${inK ? pitchOf(side) : span / 4}u + ${unit(round)} / 4u + ${four}u`;
   return {
     places: [
       ...rounds.map((round) =>
@@ -80,7 +91,7 @@ ${unroll(length / 4, (four) => `let ${name}At${round}_${four} = ${at(round, four
 var ${name}Raw${round}: ${raw};`
       ),
       ...different(placeOf).map((round) =>
-        operand.place(placeOf(round), `(${side.first} + ${inK ? other(round) : unit(round)})`)
+        operand.place(placeOf(round), `(${side.first} + ${inK ? position(round) : unit(round)})`)
       ),
     ].join("\n"),
     steps: (start) =>
@@ -110,9 +121,9 @@ export interface Reading {
 }
 
 /** Invocation t holds positions 4·t … 4·t + 3, and those 4·threads further on. */
-export function reading({ name, operand, each, threads, thread, span, panel }: Side): Reading {
+export function reading({ name, operand, each, threads, thread, span, panel, together }: Side): Reading {
   if (operand.along === "k") {
-    const pitch = pitchOf({ panel });
+    const pitch = pitchOf({ panel, together });
     return {
       load: (base) =>
         unroll(each, (i) => {

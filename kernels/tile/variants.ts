@@ -5,8 +5,10 @@
  * A100's FMA rate) wherever that fills the device. Unproven here: no GPU timed these. Knows no operation's arithmetic.
  *
  * An invocation of 8×4 sums loads 8 + 4 vec4f of workgroup memory for 128 multiplications, and holds 32 sums, 48 operands
- * and one panel's fetches: about 100 registers, two workgroups of 256 on an NVIDIA multiprocessor. 8×8 sums load a third
- * less per multiplication at about 170 registers and one workgroup.
+ * and one panel's fetches: about 100 registers, two workgroups of 256 on an NVIDIA multiprocessor. With 8×8 sums it is 16
+ * for 256, a third less per multiplication, at about 170 registers: 8 to 12 warps, which must do with less to hide latency
+ * behind. An NVIDIA multiprocessor multiplies 128 numbers a clock and loads 128 bytes: 8×4 is about balanced, 8×8 is not
+ * bound by workgroup memory; which wins is the tuner's to find.
  */
 import type { Conv2dShape } from "../conv2d_shape.ts";
 import type {
@@ -34,9 +36,14 @@ export interface NamedTile extends Tile {
 const sized = (
   rows: number,
   columns: number,
-  { each, stages = 1, workgroupsMin = 1 }: { each: readonly [number, number]; stages?: 1 | 2; workgroupsMin?: number },
+  { each, stages = 1, workgroupsMin = 1, label }: {
+    each: readonly [number, number];
+    stages?: 1 | 2;
+    workgroupsMin?: number;
+    label?: string;
+  },
 ): NamedTile => ({
-  name: `tile ${rows}x${columns}${stages === 2 ? ", two panels" : ""}`,
+  name: `tile ${rows}x${columns}${label === undefined ? "" : `, ${label}`}`,
   rows,
   columns,
   panel: 16,
@@ -58,8 +65,9 @@ export const TILES: readonly NamedTile[] = [
   sized(32, 64, { each: [4, 4] }),
   sized(32, 32, { each: [4, 4] }),
   sized(128, 128, { each: [8, 8], workgroupsMin: 64 }),
-  sized(128, 64, { each: [8, 4], workgroupsMin: 96, stages: 2 }),
-  sized(64, 64, { each: [4, 4], workgroupsMin: 32, stages: 2 }),
+  sized(128, 64, { each: [8, 8], workgroupsMin: 96, label: "8x8 each" }),
+  sized(128, 64, { each: [8, 4], workgroupsMin: 96, stages: 2, label: "two panels" }),
+  sized(64, 64, { each: [4, 4], workgroupsMin: 32, stages: 2, label: "two panels" }),
 ];
 
 /** The program of a plan's problem and what follows it. */
