@@ -3,10 +3,16 @@
  * Each makes its parameters under torchvision's names and runs its ops on the tape. They know no network.
  */
 import type { Device } from "../device/device.ts";
-import { globalAveragePool, scaleChannels } from "../tensor/ops/pool.ts";
 import { batchNorm } from "../tensor/ops/batch_norm.ts";
-import { conv2d } from "../tensor/ops/conv2d.ts";
 import { type Activation, linear } from "../tensor/ops/linear.ts";
+import type { NormParameters } from "../tensor/ops/norm_table.ts";
+import {
+  convolveNormalised,
+  type Normalised,
+  type NormaliseOptions,
+  releaseNormalised,
+} from "../tensor/ops/normalised.ts";
+import { materialise, squeeze } from "../tensor/ops/residual.ts";
 import { type Tensor, tensorFrom } from "../tensor/tensor.ts";
 import { type Distribution, initialise } from "./initialise.ts";
 import { type ForwardContext, type Module, type ModuleBuffer, type Parameter, toDevice } from "./module.ts";
@@ -76,17 +82,28 @@ export class BatchNorm implements Module {
     ];
   }
 
-  forward(x: Tensor, context: ForwardContext): Promise<Tensor> {
-    const { tape, training, updateStatistics, collective, pass } = context;
-    return batchNorm(tape, { x, gamma: this.#gamma.tensor, beta: this.#beta.tensor }, {
+  /** Scale and shift. */
+  get scale(): NormParameters {
+    return { gamma: this.#gamma.tensor, beta: this.#beta.tensor };
+  }
+
+  /** What one pass normalises by. */
+  options(context: ForwardContext): NormaliseOptions {
+    const { training, updateStatistics, collective, pass, statistics } = context;
+    return {
       epsilon: BATCH_NORM_EPSILON,
       training,
       running: { mean: this.#mean, variance: this.#variance },
       momentum: updateStatistics ? BATCH_NORM_MOMENTUM : undefined,
       collective,
       key: `${pass}/${this.#name}`,
+      saved: statistics,
       relu: this.#relu,
-    });
+    };
+  }
+
+  forward(x: Tensor, context: ForwardContext): Promise<Tensor> {
+    return batchNorm(context.tape, { x, ...this.scale }, this.options(context));
   }
 }
 
@@ -134,10 +151,19 @@ export class ConvolutionNorm implements Module {
     return this.#norm.buffers();
   }
 
+  /** Convolution and statistics; who reads the result normalises it. A gate is `[N, inWidth]`. */
+  normalised(x: Tensor | Normalised, context: ForwardContext, gate?: Tensor): Promise<Normalised> {
+    return convolveNormalised(context.tape, { x, gate, weight: this.#weight.tensor, ...this.#norm.scale }, {
+      geometry: this.#geometry,
+      norm: this.#norm.options(context),
+    });
+  }
+
   async forward(x: Tensor, context: ForwardContext): Promise<Tensor> {
-    const convolved = conv2d(context.tape, x, this.#weight.tensor, this.#geometry);
-    const output = await this.#norm.forward(convolved, context);
-    context.tape.release(convolved);
+    const { tape } = context;
+    const normalised = await this.normalised(x, context);
+    const output = materialise(tape, normalised);
+    releaseNormalised(tape, normalised);
     return output;
   }
 }
@@ -195,8 +221,8 @@ export class Linear implements Module {
   }
 
   /** The same as {@linkcode Linear.forward}, at once. */
-  apply(x: Tensor, { tape }: Pick<ForwardContext, "tape">): Tensor {
-    return linear(tape, x, this.weight.tensor, this.bias?.tensor, { activation: this.#activation });
+  apply(x: Tensor, { tape, storage }: Pick<ForwardContext, "tape" | "storage">): Tensor {
+    return linear(tape, x, this.weight.tensor, this.bias?.tensor, { activation: this.#activation, storage });
   }
 
   forward(x: Tensor, context: ForwardContext): Promise<Tensor> {
@@ -204,8 +230,8 @@ export class Linear implements Module {
   }
 }
 
-/** Squeeze-and-excitation: channels are scaled by `sigmoid(fc2(relu(fc1(average over pixels))))`. */
-export class SqueezeExcitation implements Module {
+/** Squeeze-and-excitation: channels are scaled by the gate `sigmoid(fc2(relu(fc1(average over pixels))))`. */
+export class SqueezeExcitation {
   readonly #down: Linear;
   readonly #up: Linear;
 
@@ -231,18 +257,12 @@ export class SqueezeExcitation implements Module {
     return [];
   }
 
-  /** The same as {@linkcode SqueezeExcitation.forward}, at once. */
-  apply(x: Tensor, context: Pick<ForwardContext, "tape">): Tensor {
-    const { tape } = context;
-    const pooled = globalAveragePool(tape, x);
-    const squeezed = this.#down.apply(pooled, context);
-    const factors = this.#up.apply(squeezed, context);
-    const output = scaleChannels(tape, x, factors);
-    for (const tensor of [pooled, squeezed, factors]) tape.release(tensor);
-    return output;
-  }
-
-  forward(x: Tensor, context: ForwardContext): Promise<Tensor> {
-    return Promise.resolve(this.apply(x, context));
+  /** The gate `[N, C]` of `x`, for the convolution that reads `x`. Tiny and touchy, its layers are f32 always. */
+  gate(x: Normalised, { tape }: Pick<ForwardContext, "tape">): Tensor {
+    const pooled = squeeze(tape, x);
+    const squeezed = this.#down.apply(pooled, { tape });
+    const gate = this.#up.apply(squeezed, { tape });
+    for (const tensor of [pooled, squeezed]) tape.release(tensor);
+    return gate;
   }
 }

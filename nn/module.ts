@@ -2,7 +2,7 @@
  * What a layer or model is: named parameters, named buffers, and a forward pass on a tape. Names and file shapes are
  * torchvision's; how they lie on the device is decided here too. It knows no optimiser and no loss.
  */
-import type { VectorSum } from "../tensor/ops/batch_norm.ts";
+import type { VectorSum } from "../tensor/ops/norm_table.ts";
 import type { SavedStatistics } from "../tensor/statistics.ts";
 import type { Tape } from "../tensor/tape.ts";
 import type { Storage, Tensor } from "../tensor/tensor.ts";

@@ -3,8 +3,10 @@
  * names are torchvision's. It knows its layers, not how it is trained.
  */
 import type { Device } from "../device/device.ts";
-import { addRelu } from "../tensor/ops/add.ts";
+import { cast } from "../tensor/ops/cast.ts";
+import { isNormalised, releaseNormalised } from "../tensor/ops/normalised.ts";
 import { globalAveragePool } from "../tensor/ops/pool.ts";
+import { residual } from "../tensor/ops/residual.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { ConvolutionNorm, type Maker, SqueezeExcitation } from "./layers.ts";
 import type { ForwardContext, Module, ModuleBuffer, Parameter } from "./module.ts";
@@ -68,7 +70,7 @@ export class RegNetY implements Module {
   /** Features `[N, C]` of images `[N, H, W, 3]`. */
   async forward(x: Tensor, context: ForwardContext): Promise<Tensor> {
     const { tape } = context;
-    let current = await this.#stem.forward(x, context);
+    let current = await this.#forwardStem(x, context);
     for (const block of this.#blocks) {
       const next = await block.forward(current, context);
       tape.release(current);
@@ -79,9 +81,17 @@ export class RegNetY implements Module {
     return features;
   }
 
+  /** The stem's output `[N, H/2, W/2, stemWidth]`, a tensor because the first block reads it twice. */
+  async #forwardStem(x: Tensor, context: ForwardContext): Promise<Tensor> {
+    const stored = cast(context.tape, x, context.storage ?? "f32");
+    const output = await this.#stem.forward(stored, context);
+    if (stored !== x) context.tape.release(stored);
+    return output;
+  }
+
   /** As {@linkcode RegNetY.forward}, keeping the outputs of the stem and of every stage. */
   async forwardStages(x: Tensor, context: ForwardContext): Promise<StageOutputs> {
-    const stem = await this.#stem.forward(x, context);
+    const stem = await this.#forwardStem(x, context);
     const stages: Tensor[] = [];
     let current = stem;
     for (const [i, block] of this.#blocks.entries()) {
@@ -116,7 +126,7 @@ class Block implements Module {
     this.#c = new ConvolutionNorm(maker, { names: names("f.c"), inWidth: width, width, relu: false });
   }
 
-  #parts(): Module[] {
+  #parts(): Pick<Module, "parameters" | "buffers">[] {
     return [this.#shortcut, this.#a, this.#b, this.#squeeze, this.#c].filter((part) => part !== undefined);
   }
 
@@ -130,17 +140,16 @@ class Block implements Module {
 
   async forward(x: Tensor, context: ForwardContext): Promise<Tensor> {
     const { tape } = context;
-    const shortcut = this.#shortcut ? await this.#shortcut.forward(x, context) : x;
-    const a = await this.#a.forward(x, context);
-    const b = await this.#b.forward(a, context);
-    tape.release(a);
-    const scaled = this.#squeeze ? this.#squeeze.apply(b, context) : b;
-    if (scaled !== b) tape.release(b);
-    const c = await this.#c.forward(scaled, context);
-    tape.release(scaled);
-    const output = addRelu(tape, c, shortcut);
-    tape.release(c);
-    if (shortcut !== x) tape.release(shortcut);
+    const shortcut = this.#shortcut ? await this.#shortcut.normalised(x, context) : x;
+    const a = await this.#a.normalised(x, context);
+    const b = await this.#b.normalised(a, context);
+    releaseNormalised(tape, a);
+    const gate = this.#squeeze?.gate(b, context);
+    const c = await this.#c.normalised(b, context, gate);
+    releaseNormalised(tape, b);
+    if (gate !== undefined) tape.release(gate);
+    const output = residual(tape, c, shortcut);
+    for (const branch of [c, shortcut]) if (isNormalised(branch)) releaseNormalised(tape, branch);
     return output;
   }
 }

@@ -115,7 +115,12 @@ export class Tape {
     if (!this.gradients) this.#drop(tensor);
   }
 
-  /** Frees a tensor that an op's backward pass made and does not return. */
+  /** Keeps a tensor of this tape beyond the steps that need it, until {@linkcode Tape.discard}. */
+  retain(tensor: Tensor): void {
+    this.#hold(tensor);
+  }
+
+  /** Frees a tensor that an op's backward pass made and does not return, or has retained. */
   discard(tensor: Tensor): void {
     this.#drop(tensor);
   }
@@ -153,7 +158,7 @@ export class Tape {
   recordSegment(step: SegmentStep): Tensor {
     this.#checkForward();
     for (const tensor of [...step.saved, step.output]) this.adopt(tensor);
-    if (this.#origin === undefined) for (const [leaf, count] of step.reads) this.#expect(leaf, count);
+    if (this.#origin === undefined) { for (const [leaf, count] of step.reads) this.#expect(leaf, count); }
     this.#steps.push(step);
     if (step.reads.size > 0 || this.needsGradient(step.input)) this.#tracked.add(step.output);
     return step.output;
@@ -211,7 +216,7 @@ export class Tape {
             this.#spread(step, gradient, { made: made instanceof Promise ? await made : made, gradients });
           }
         }
-        if (tracked) for (const input of step.inputs) this.#settle(input, { count: 1, gradients, onGradient });
+        if (tracked) { for (const input of step.inputs) this.#settle(input, { count: 1, gradients, onGradient }); }
         this.#drop(step.output);
       }
       for (const tensor of step.saved ?? []) this.#drop(tensor);

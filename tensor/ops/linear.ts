@@ -22,24 +22,21 @@ export type { Activation } from "../../kernels/dense.ts";
 /** Products with at most this number of multiply-adds are small: launching kernels would cost more than computing. */
 const SMALL_PRODUCT = 2 ** 22;
 
+/** Options of {@linkcode linear}. */
+export interface LinearOptions {
+  /** @default "none" */
+  activation?: Activation;
+  /** How factors and result are stored; sums are f32, as weight and bias are. @default the input's */
+  storage?: Storage;
+}
+
 /**
- * `f(x · weight + bias)`: `[N, in]`, `[in, out]`, `[out]` → `[N, out]`, stored as `x`. Weight and bias are f32; weights are
- * rounded to f16 where `x` is f16.
+ * `f(x · weight + bias)`: `[N, in]`, `[in, out]`, `[out]` → `[N, out]`.
  *
  * @throws {RangeError} When the weights take another number of columns.
  */
-export function linear(
-  tape: Tape,
-  x: Tensor,
-  weight: Tensor,
-  bias?: Tensor,
-  options: {
-    activation?: Activation;
-    /** How the product's operands and result are stored; bias, activation and the output are f32. @default "f32" */
-    storage?: Storage;
-  } = {},
-): Tensor {
-  const { activation = "none", storage = "f32" } = options;
+export function linear(tape: Tape, x: Tensor, weight: Tensor, bias?: Tensor, options: LinearOptions = {}): Tensor {
+  const { activation = "none", storage = x.dtype } = options;
   const [rows, inputs] = x.shape;
   const [weightRows, outputs] = weight.shape;
   if (inputs !== weightRows) {
@@ -47,15 +44,15 @@ export function linear(
       `Cannot apply a linear layer: the weights must take ${inputs} columns, they take ${weightRows}`,
     );
   }
+  const input = cast(tape, x, storage);
   const shape = { rows, inputs, outputs, bias: bias !== undefined, activation };
-  if (storage === "f32" && rows * inputs * outputs <= SMALL_PRODUCT) return small(tape, { x, weight, bias }, shape);
+  if (storage === "f32" && rows * inputs * outputs <= SMALL_PRODUCT) {
+    return small(tape, { x: input, weight, bias }, shape);
+  }
   const one = { height: 1, width: 1, kernelHeight: 1, kernelWidth: 1, stride: 1, padding: 0, groups: 1 };
   const product = { ...one, batch: rows, inChannels: inputs, outChannels: outputs };
-  const stored = cast(tape, x, storage);
-  const result = convolve(tape, { x: stored, weight, shape: product, outputShape: [rows, outputs] });
-  const sum = cast(tape, result, "f32");
-  if (stored !== x) tape.release(stored);
-  if (sum !== result) tape.release(result);
+  const sum = convolve(tape, { x: input, weight, shape: product, outputShape: [rows, outputs] });
+  if (input !== x) tape.release(input);
   const biased = bias ? addBias(tape, sum, bias) : sum;
   if (biased !== sum) tape.release(sum);
   if (activation === "none") return biased;

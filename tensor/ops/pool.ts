@@ -11,12 +11,12 @@ import type { Tape } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
 
 /** The kernel shape of `[N, H, W, C]`. */
-function imageShape({ shape }: Tensor): ImageShape {
+function imageShape({ shape, dtype }: Tensor): ImageShape {
   const [images, height, width, channels] = shape;
-  return { images, pixels: height * width, channels };
+  return { images, pixels: height * width, channels, storage: dtype };
 }
 
-/** Mean over the pixels: `[N, H, W, C]` → `[N, C]`. */
+/** Mean over the pixels: `[N, H, W, C]` → `[N, C]`, f32. */
 export function globalAveragePool(tape: Tape, x: Tensor): Tensor {
   const shape = imageShape(x);
   const output = tape.allocate([shape.images, shape.channels]);
@@ -25,7 +25,7 @@ export function globalAveragePool(tape: Tape, x: Tensor): Tensor {
     inputs: [x],
     output,
     backward(gradient) {
-      const result = tape.allocate(x.shape);
+      const result = tape.allocate(x.shape, x.dtype);
       tape.run(globalAveragePoolGradient(shape), [gradient, result]);
       return [result];
     },
