@@ -21,6 +21,7 @@ export { type Recipe, resolveRecipe } from "./api/recipe.ts";
 export { nearestNeighbours, type Neighbour, type NeighbourOptions } from "./api/search.ts";
 export { type EmbedOptions, openTrunk, type OpenTrunkOptions, type Trunk } from "./api/trunk.ts";
 export {
+  type ExportFormat,
   exportWeights,
   importWeights,
   type OpenedWeights,

@@ -8,9 +8,13 @@ import { type TrainConfig } from "../config.ts";
 import { WeightsError } from "../weights/error.ts";
 import type { Naming } from "../weights/naming.ts";
 import { networkNames } from "../weights/network.ts";
+import { writeOnnx } from "../weights/onnx.ts";
 import { checkWeights, type NetworkWeights, readWeights, type ReadWeightsOptions } from "../weights/weights.ts";
 import { type Container, writeWeights } from "../weights/write.ts";
 import { readRunConfig } from "./run_folder.ts";
+
+/** What weights are exported for: a library, or the runtimes that read ONNX. */
+export type ExportFormat = Naming | "onnx";
 
 /** Weights with where they came from. */
 export interface OpenedWeights extends NetworkWeights {
@@ -59,7 +63,7 @@ async function openRun(run: string, step: number | "latest"): Promise<OpenedWeig
 /** Options of {@linkcode exportWeights} and {@linkcode importWeights}. */
 export interface WriteWeightsOptions extends ReadWeightsOptions {
   /**
-   * A file (`.safetensors`, or `.pth`, `.pt`, `.bin` and `.torch` for torch's format) or a folder for
+   * A file (`.safetensors`; `.pth`, `.pt`, `.bin` and `.torch` for torch's format; `.onnx`) or a folder for
    * `model.safetensors` and `config.json`. What exists is not overwritten.
    */
   readonly out: string;
@@ -90,11 +94,16 @@ export interface WrittenWeights {
  */
 export async function exportWeights(
   from: string,
-  options: WriteWeightsOptions & { format: Naming },
+  options: WriteWeightsOptions & { format: ExportFormat },
 ): Promise<WrittenWeights> {
   const { format, out, ...reading } = options;
-  const target = await freeTarget(out);
+  const target = await freeTarget(out, format);
   const source = await openWeights(from, reading);
+  if (format === "onnx") {
+    const { bytes, count, leftOut } = writeOnnx(source);
+    await writeNew(target.file, bytes);
+    return { source, files: [target.file], count, leftOut };
+  }
   const imageSize = source.config && Math.max(...source.config.crops.map(({ size }) => size));
   const { weights, config, count, leftOut } = writeWeights(source, {
     naming: format,
@@ -128,19 +137,23 @@ interface Target {
   readonly folder?: string;
 }
 
+const torchEndings = ["pth", "pt", "bin", "torch"];
+/** Endings of files that are something else; any other name without a known ending is a folder's. */
+const foreignEndings = ["ckpt", "h5", "npz", "pb", "pkl", "zip"];
+
 /** Checked before anything is read, which may take minutes. */
-async function freeTarget(out: string): Promise<Target> {
+async function freeTarget(out: string, format: ExportFormat): Promise<Target> {
   const path = resolve(out);
-  const extension = /\.([^./]+)$/.exec(basename(path))?.[1] ?? "";
-  const isTorch = ["pth", "pt", "bin", "torch"].includes(extension);
-  if (!isTorch && extension !== "safetensors" && ["ckpt", "h5", "npz", "onnx", "pkl", "zip"].includes(extension)) {
+  const ending = /\.([^./]+)$/.exec(basename(path))?.[1] ?? "";
+  const isFile = [...torchEndings, "safetensors", "onnx"].includes(ending);
+  const wanted = format === "onnx" ? "onnx" : `safetensors, ${torchEndings.join(", ")}, or it is a folder`;
+  if ((ending === "onnx") !== (format === "onnx") || foreignEndings.includes(ending)) {
     throw new WeightsError(
-      `Cannot write ${out}: its ending must be safetensors, pth, pt, bin or torch, found ${extension}`,
+      `Cannot write ${out}: its ending must be ${wanted}; found ${ending === "" ? "none" : ending}`,
     );
   }
-  const isFile = isTorch || extension === "safetensors";
   const target: Target = isFile
-    ? { container: isTorch ? "torch" : "safetensors", file: path }
+    ? { container: torchEndings.includes(ending) ? "torch" : "safetensors", file: path }
     : { container: "safetensors", file: `${path}/model.safetensors`, folder: path };
   for (const file of [target.file, ...target.folder === undefined ? [] : [`${target.folder}/config.json`]]) {
     if (await Deno.stat(file).then(() => true, () => false)) {
@@ -164,7 +177,7 @@ async function writeNew(path: string, bytes: Uint8Array<ArrayBuffer>): Promise<v
 }
 
 /** One line on how a library opens weights that were written for it. */
-export function openingHint(format: Naming, weights: NetworkWeights): string {
+export function openingHint(format: ExportFormat, weights: NetworkWeights): string {
   const { timm, torchvision } = networkNames(weights.spec);
   const classes = weights.tensors.get("fc.bias")?.shape[0];
   switch (format) {
@@ -184,6 +197,8 @@ export function openingHint(format: Naming, weights: NetworkWeights): string {
       }.from_pretrained(FOLDER)`;
     case "vissl":
       return "VISSL: MODEL.WEIGHTS_INIT.PARAMS_FILE=FILE";
+    case "onnx":
+      return `ONNX: input images [N, 3, H, W], outputs features${classes === undefined ? "" : " and logits"}`;
     case "seer":
       return "SEER: deno task seer export --weights FILE --format NAME";
   }

@@ -1,12 +1,16 @@
 /** The command `export`: weights of a run, or of any file, under another library's names. */
-import { exportWeights, openingHint, type WrittenWeights } from "../api/weights.ts";
+import { type ExportFormat, exportWeights, openingHint, type WrittenWeights } from "../api/weights.ts";
 import { ConfigError } from "../config.ts";
 import { networkNames } from "../weights/network.ts";
 import { namings } from "../weights/naming.ts";
 import type { CommandLine } from "./arguments.ts";
-import { namingOption, networkOption, shortPath, weightsOptions } from "./weights_options.ts";
+import { formatOption, networkOption, shortPath, weightsOptions } from "./weights_options.ts";
 
-const formats = namings.filter((naming) => naming !== "seer");
+const formats: readonly ExportFormat[] = [...namings.filter((naming) => naming !== "seer"), "onnx"];
+const defaultTargets: Readonly<Partial<Record<ExportFormat, string>>> = {
+  vissl: "exported-vissl.torch",
+  onnx: "exported.onnx",
+};
 
 /** Runs `export --weights FILE --format NAME [--out PATH]`; resolves to the exit code. */
 export async function exportCommand(line: CommandLine): Promise<number> {
@@ -16,11 +20,11 @@ export async function exportCommand(line: CommandLine): Promise<number> {
   if (from === undefined || more !== undefined || (weights !== undefined && operand !== undefined)) {
     throw new ConfigError("weights", "export needs one run or file: deno task seer export --weights RUN --format timm");
   }
-  const format = namingOption(text, formats);
+  const format = formatOption(text, formats);
   if (format === undefined) throw new ConfigError("format", `export needs --format: ${formats.join(", ")}`);
   const written = await exportWeights(from, {
     format,
-    out: out ?? (format === "vissl" ? "exported-vissl.torch" : `exported-${format}`),
+    out: out ?? defaultTargets[format] ?? `exported-${format}`,
     place,
     spec: networkOption(network, rule),
   });

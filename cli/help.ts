@@ -8,7 +8,7 @@ export const helpText = `SEER on Deno: self-supervised pretraining of RegNetY wi
   deno task tune [--preset NAME] [--config FILE] [--KEY VALUE …] [--again]
                                                 time a run's kernels ahead of it
   deno task evaluate RUN [--data DIR] [--json FILE]
-  deno task seer export --weights RUN|FILE --format torchvision|timm|vissl|hf [--out PATH]
+  deno task seer export --weights RUN|FILE --format torchvision|timm|vissl|hf|onnx [--out PATH]
                                                 weights for another library
   deno task seer import FILE --out FILE [--format NAME] [--network NAME]
                                                 another library's weights, checked

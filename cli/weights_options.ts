@@ -3,7 +3,6 @@ import { resolve } from "node:path";
 import { ConfigError, modelNames } from "../config.ts";
 import { nearest } from "../config/nearest.ts";
 import { type RegnetName, type RegnetRule, type RegnetSpec, regnetStages, regnetTable } from "../nn/regnet_spec.ts";
-import { type Naming, namings } from "../weights/naming.ts";
 import type { CommandLine } from "./arguments.ts";
 
 /** What both commands take. */
@@ -25,11 +24,14 @@ export function weightsOptions(
   return found;
 }
 
-/** The library that `--format` names. */
-export function namingOption(text: string | undefined, choices: readonly Naming[] = namings): Naming | undefined {
+/** What `--format` names, one of the choices. */
+export function formatOption<Format extends string>(
+  text: string | undefined,
+  choices: readonly Format[],
+): Format | undefined {
   if (text === undefined) return undefined;
-  const naming = choices.find((choice) => choice === text);
-  if (naming !== undefined) return naming;
+  const format = choices.find((choice) => choice === text);
+  if (format !== undefined) return format;
   throw new ConfigError("format", `--format must be ${choices.join(", ")}; found "${text}"`);
 }
 

@@ -7,6 +7,7 @@ import type { RegnetSpec } from "../nn/regnet_spec.ts";
 import { WeightsError } from "./error.ts";
 import { type ExpectedTensor, specOf, trunkTensors } from "./network.ts";
 import { fromSeer, type Naming, namingOf, toSeer } from "./naming.ts";
+import { isOnnxFile, readOnnx } from "./onnx_read.ts";
 import { compareWeights, requireComplete, type WeightsReport } from "./report.ts";
 import { isTorchFile, readTorchFile } from "./torch_file.ts";
 
@@ -34,7 +35,7 @@ export interface ReadWeightsOptions {
 }
 
 /**
- * Reads weights out of a safetensors or torch file.
+ * Reads weights out of a safetensors, torch or ONNX file.
  *
  * @throws {WeightsError} for a file that is no plain data, no RegNet, or does not fit completely.
  * @throws {CheckpointError} for a broken safetensors file.
@@ -118,7 +119,7 @@ function chooseTensors(
 ): { tensors: ReadonlyMap<string, SafeTensor>; naming: Naming } {
   const { name, naming, place } = options;
   if (!isTorchFile(file)) {
-    const { tensors } = readSafetensors(file);
+    const tensors = isOnnxFile(file) ? readOnnx(file) : readSafetensors(file).tensors;
     return { tensors, naming: requireNaming(namingOf(tensors.keys()), { name, naming }) };
   }
   const { dicts } = readTorchFile(file);
