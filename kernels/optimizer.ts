@@ -1,9 +1,33 @@
 /**
- * One parameter tensor's update by SGD, LARC and AdamW, in place. What changes from step to step (learning rate, bias
- * corrections) comes in a small buffer, so that a kernel serves the whole run. It knows no schedule and no model.
+ * Updates of parameter tensors by SGD, LARC and AdamW, in place, and what they need of gradients: their sum over replicas
+ * and whether they are finite. A launch takes several tensors. What changes from step to step (learning rate, bias
+ * corrections, loss scale) comes in a small buffer, so that a kernel serves the whole run. It knows no schedule and no
+ * model.
+ *
+ * A scaled update takes gradients that carry a loss scale: the last of `scalars` is its inverse, and nothing is written
+ * where `overflow` is not zero.
  */
+import { grouped } from "./grouped.ts";
 import type { Kernel } from "./kernel.ts";
-import { blockSums, chunkRowsWgsl, chunksOf, once, pointwise, vectorOf } from "./wgsl.ts";
+import { blockSums, chunkRowsWgsl, once, pointwise, type Storage } from "./wgsl.ts";
+
+/** What tells one launch of an update from another. */
+export interface UpdateLaunch {
+  /** Elements of each tensor in the launch. */
+  readonly sizes: readonly number[];
+  /** Whether gradients carry a loss scale. */
+  readonly scaled: boolean;
+}
+
+/** WGSL of a scaled or plain update; `scalars` numbers come before the inverse scale. */
+function scaling(scaled: boolean, scalars: number): { gradient: string; shared: Storage[]; before: string } {
+  if (!scaled) return { gradient: "gradient@[i]", shared: [], before: "" };
+  return {
+    gradient: `(gradient@[i] * scalars[${scalars}])`,
+    shared: [["overflow", "read", "u32"]],
+    before: "if (overflow[0] != 0u) { return; }",
+  };
+}
 
 /** Constants of {@linkcode sgdUpdate}. */
 export interface SgdConstants {
@@ -12,66 +36,61 @@ export interface SgdConstants {
   readonly nesterov: boolean;
 }
 
-/** SGD as PyTorch's, no dampening. Buffers: gradient, scalars (learning rate), velocity, parameter. */
-export function sgdUpdate(count: number, constants: SgdConstants): Kernel {
+/**
+ * SGD as PyTorch's, no dampening. Buffers: scalars (learning rate), [overflow]; of each tensor: gradient, velocity,
+ * parameter.
+ */
+export function sgdUpdate({ sizes, scaled }: UpdateLaunch, constants: SgdConstants): Kernel {
   const { momentum, weightDecay, nesterov } = constants;
-  return once(`sgd ${count} ${momentum} ${weightDecay} ${nesterov}`, () => {
-    const { element, width } = vectorOf(count);
-    return pointwise({
-      label: `sgd ${count}`,
-      storage: [["gradient", "read", element], ["scalars", "read"], ["velocity", "write", element], [
-        "parameter",
-        "write",
-        element,
-      ]],
-      invocations: count / width,
-      count: "arrayLength(&parameter)",
-      body: `
-  let p = parameter[i];
-  let g = gradient[i] + ${weightDecay} * p;
-  let v = ${momentum} * velocity[i] + g;
-  velocity[i] = v;
-  parameter[i] = p - scalars[0] * ${nesterov ? `(g + ${momentum} * v)` : "v"};`,
-    });
+  const { gradient, shared, before } = scaling(scaled, 1);
+  return grouped({
+    label: `sgd ${momentum} ${weightDecay} ${nesterov} scaled ${scaled}`,
+    shared: [["scalars", "read"], ...shared],
+    each: [["gradient", "read"], ["velocity", "write"], ["parameter", "write"]],
+    invocations: sizes,
+    count: "arrayLength(&parameter@)",
+    before,
+    body: `
+        let p = parameter@[i];
+        let g = ${gradient} + ${weightDecay} * p;
+        let v = ${momentum} * velocity@[i] + g;
+        velocity@[i] = v;
+        parameter@[i] = p - scalars[0] * ${nesterov ? `(g + ${momentum} * v)` : "v"};`,
   });
 }
 
 /** Norms are summed as if over 8 lanes: up to 256 chunks. */
 const LARC_LANES = 8;
+const LARC_CHUNKS_MAX = 256;
 
-/** Floats of the buffer of partial sums of {@linkcode larcNorms}. */
-export function larcPartials(count: number): number {
-  return 2 * larcChunks(count).chunks;
-}
+/** Floats that {@linkcode larcNorms} writes for each tensor. */
+export const LARC_PARTIALS = 2 * LARC_CHUNKS_MAX;
 
-function larcChunks(count: number) {
-  return chunksOf(count, LARC_LANES);
-}
-
-/** First pass of the two norms. Buffers: parameter, gradient, partials `[chunks]` of (Σ p², Σ g²). */
-export function larcNorms(count: number): Kernel {
-  return once(`larc norms ${count}`, () => {
-    const { chunks } = larcChunks(count);
-    return pointwise({
-      label: `larc norms ${count}`,
-      storage: [["parameter", "read"], ["gradient", "read"], ["partials", "write", "vec2f"]],
-      invocations: chunks,
-      count: "arrayLength(&partials)",
-      body: `
-  let rows = arrayLength(&parameter);
-  ${chunkRowsWgsl(LARC_LANES)}
-  let first = i * chunkRows;
-  let end = min(first + chunkRows, rows);${
-        blockSums({
-          element: "vec2f",
-          first: "first",
-          end: "end",
-          setup: "let pair = vec2f(parameter[at], gradient[at]);",
-          sums: { total: "pair * pair" },
-        })
-      }
-  partials[i] = total;`,
-    });
+/**
+ * First pass of the two norms. Buffers: scalars, first (number of the launch's first tensor), partials
+ * `[tensors, 256]` of (Σ p², Σ g²); of each tensor: parameter, gradient.
+ */
+export function larcNorms({ sizes, scaled }: UpdateLaunch): Kernel {
+  const term = scaled ? "gradient@[at] * scalars[1]" : "gradient@[at]";
+  const sums = blockSums({
+    element: "vec2f",
+    first: "begin",
+    end: "min(begin + chunkRows, rows)",
+    setup: `let pair = vec2f(parameter@[at], ${term});`,
+    sums: { total: "pair * pair" },
+  });
+  return grouped({
+    label: `larc norms scaled ${scaled}`,
+    shared: [["scalars", "read"], ["first", "read", "u32"], ["partials", "write", "vec2f"]],
+    each: [["parameter", "read"], ["gradient", "read"]],
+    invocations: sizes.map(() => LARC_CHUNKS_MAX),
+    count: `${LARC_CHUNKS_MAX}u`,
+    body: `
+        let rows = arrayLength(&parameter@);
+        ${chunkRowsWgsl(LARC_LANES)}
+        let begin = i * chunkRows;
+        ${sums}
+        partials[(first[0] + tensor) * ${LARC_CHUNKS_MAX}u + i] = total;`,
   });
 }
 
@@ -84,48 +103,50 @@ export interface LarcConstants {
 }
 
 /**
- * Second pass of the norms and the trust ratio of apex's LARC. Buffers: partials, ratio (factor of the gradient, factor
- * of the decayed weight): `(a, a·wd)` with `a = trust·‖p‖ / (‖g‖ + wd·‖p‖ + ε)`, or `(1, 0)` when a norm is zero.
+ * Second pass of the norms and the trust ratio of apex's LARC, for `tensors` tensors at once. Buffers: partials, ratios
+ * (factor of the gradient, factor of the decayed weight): `(a, a·wd)` with `a = trust·‖p‖ / (‖g‖ + wd·‖p‖ + ε)`, or
+ * `(1, 0)` when a norm is zero.
  */
-export function larcRatio(count: number, constants: LarcConstants): Kernel {
+export function larcRatio(tensors: number, constants: LarcConstants): Kernel {
   const { weightDecay, trustCoefficient, epsilon } = constants;
-  const { chunks } = larcChunks(count);
-  return once(`larc ratio ${chunks} ${weightDecay} ${trustCoefficient} ${epsilon}`, () =>
+  return once(`larc ratio ${tensors} ${weightDecay} ${trustCoefficient} ${epsilon}`, () =>
     pointwise({
-      label: `larc ratio of ${chunks} chunks`,
-      storage: [["partials", "read", "vec2f"], ["ratio", "write", "vec2f"]],
-      invocations: 1,
-      count: "1u",
+      label: `larc ratio of ${tensors} tensors`,
+      storage: [["partials", "read", "vec2f"], ["ratios", "write", "vec2f"]],
+      invocations: tensors,
+      count: "arrayLength(&ratios)",
       body: `${
-        blockSums({ element: "vec2f", first: "i", end: "i + arrayLength(&partials)", sums: { total: "partials[at]" } })
+        blockSums({
+          element: "vec2f",
+          first: `i * ${LARC_CHUNKS_MAX}u`,
+          end: `(i + 1u) * ${LARC_CHUNKS_MAX}u`,
+          sums: { total: "partials[at]" },
+        })
       }
   let norms = sqrt(total);
   let trust = ${trustCoefficient} * norms.x / (norms.y + ${weightDecay} * norms.x + ${epsilon});
-  ratio[0] = select(vec2f(1, 0), vec2f(trust, trust * ${weightDecay}), norms.x > 0 && norms.y > 0);`,
+  ratios[i] = select(vec2f(1, 0), vec2f(trust, trust * ${weightDecay}), norms.x > 0 && norms.y > 0);`,
     }));
 }
 
-/** `v ← momentum·v + a·g + a·wd·p; p ← p − lr·v`. Buffers: gradient, ratio, scalars (lr), velocity, parameter. */
-export function larcUpdate(count: number, constants: LarcConstants): Kernel {
-  return once(`larc update ${count} ${constants.momentum}`, () => {
-    const { element, width } = vectorOf(count);
-    return pointwise({
-      label: `larc update ${count}`,
-      storage: [
-        ["gradient", "read", element],
-        ["ratio", "read", "vec2f"],
-        ["scalars", "read"],
-        ["velocity", "write", element],
-        ["parameter", "write", element],
-      ],
-      invocations: count / width,
-      count: "arrayLength(&parameter)",
-      body: `
-  let p = parameter[i];
-  let v = ${constants.momentum} * velocity[i] + (ratio[0].x * gradient[i] + ratio[0].y * p);
-  velocity[i] = v;
-  parameter[i] = p - scalars[0] * v;`,
-    });
+/**
+ * `v ← momentum·v + a·g + a·wd·p; p ← p − lr·v`. Buffers: scalars (learning rate), first, ratios, [overflow]; of each
+ * tensor: gradient, velocity, parameter.
+ */
+export function larcUpdate({ sizes, scaled }: UpdateLaunch, { momentum }: LarcConstants): Kernel {
+  const { gradient, shared, before } = scaling(scaled, 1);
+  return grouped({
+    label: `larc update ${momentum} scaled ${scaled}`,
+    shared: [["scalars", "read"], ["first", "read", "u32"], ["ratios", "read", "vec2f"], ...shared],
+    each: [["gradient", "read"], ["velocity", "write"], ["parameter", "write"]],
+    invocations: sizes,
+    count: "arrayLength(&parameter@)",
+    before: `${before} let ratio = ratios[first[0] + tensor];`,
+    body: `
+        let p = parameter@[i];
+        let v = ${momentum} * velocity@[i] + (ratio.x * ${gradient} + ratio.y * p);
+        velocity@[i] = v;
+        parameter@[i] = p - scalars[0] * v;`,
   });
 }
 
@@ -138,34 +159,41 @@ export interface AdamwConstants {
 }
 
 /**
- * AdamW as PyTorch's. Buffers: gradient, scalars (learning rate, 1 − β₁ᵗ, √(1 − β₂ᵗ)), first moment, second moment,
- * parameter.
+ * AdamW as PyTorch's. Buffers: scalars (learning rate, 1 − β₁ᵗ, √(1 − β₂ᵗ)), [overflow]; of each tensor: gradient, first
+ * moment, second moment, parameter.
  */
-export function adamwUpdate(count: number, constants: AdamwConstants): Kernel {
+export function adamwUpdate({ sizes, scaled }: UpdateLaunch, constants: AdamwConstants): Kernel {
   const { beta1, beta2, epsilon, weightDecay } = constants;
-  return once(`adamw ${count} ${beta1} ${beta2} ${epsilon} ${weightDecay}`, () => {
-    const { element, width } = vectorOf(count);
-    return pointwise({
-      label: `adamw ${count}`,
-      storage: [
-        ["gradient", "read", element],
-        ["scalars", "read"],
-        ["first", "write", element],
-        ["second", "write", element],
-        ["parameter", "write", element],
-      ],
-      invocations: count / width,
-      count: "arrayLength(&parameter)",
-      body: `
-  let g = gradient[i];
-  let rate = scalars[0];
-  let m = ${beta1} * first[i] + ${1 - beta1} * g;
-  let v = ${beta2} * second[i] + ${1 - beta2} * g * g;
-  first[i] = m;
-  second[i] = v;
-  let kept = parameter[i] * (1 - rate * ${weightDecay});
-  parameter[i] = kept - rate / scalars[1] * m / (sqrt(v) / scalars[2] + ${epsilon});`,
-    });
+  const { gradient, shared, before } = scaling(scaled, 3);
+  return grouped({
+    label: `adamw ${beta1} ${beta2} ${epsilon} ${weightDecay} scaled ${scaled}`,
+    shared: [["scalars", "read"], ...shared],
+    each: [["gradient", "read"], ["first", "write"], ["second", "write"], ["parameter", "write"]],
+    invocations: sizes,
+    count: "arrayLength(&parameter@)",
+    before,
+    body: `
+        let g = ${gradient};
+        let rate = scalars[0];
+        let m = ${beta1} * first@[i] + ${1 - beta1} * g;
+        let v = ${beta2} * second@[i] + ${1 - beta2} * g * g;
+        first@[i] = m;
+        second@[i] = v;
+        let kept = parameter@[i] * (1 - rate * ${weightDecay});
+        parameter@[i] = kept - rate / scalars[1] * m / (sqrt(v) / scalars[2] + ${epsilon});`,
+  });
+}
+
+/** Sets `overflow` to 1 where a number of any tensor is infinite or none. Buffers: overflow; of each tensor: values. */
+export function findOverflow(sizes: readonly number[]): Kernel {
+  return grouped({
+    label: "find overflow",
+    shared: [["overflow", "write", "atomic<u32>"]],
+    each: [["values", "read", "u32"]],
+    invocations: sizes,
+    count: "arrayLength(&values@)",
+    // The exponent bits alone, because a compiler may take it that no number is infinite.
+    body: "if ((values@[i] & 0x7f800000u) == 0x7f800000u) { atomicOr(&overflow[0], 1u); }",
   });
 }
 

@@ -1,7 +1,15 @@
 /** AdamW as PyTorch's: decoupled weight decay, bias correction by the steps each parameter has taken itself. */
 import { type AdamwConstants, updateByAdamw } from "../tensor/ops/update.ts";
-import { freeTensors, type Tensor, tensorFrom } from "../tensor/tensor.ts";
-import { type Optimizer, type SavedOptimizer, StateTensors, type Trainable, withGradients } from "./optimizer.ts";
+import { type Tensor, tensorFrom } from "../tensor/tensor.ts";
+import {
+  type Optimizer,
+  type SavedOptimizer,
+  StateTensors,
+  stepOf,
+  type Trainable,
+  type UpdateStep,
+  withGradients,
+} from "./optimizer.ts";
 
 /** Options of {@linkcode adamw}. */
 export interface AdamwOptions {
@@ -27,28 +35,36 @@ class Adamw implements Optimizer {
   /** Steps each parameter has taken; a parameter frozen at first starts its bias correction later than the others. */
   readonly #steps = new Map<string, { count: number; tensor: Tensor }>();
 
+  /** Parameters that took the last step. */
+  #counted: string[] = [];
+
   constructor({ beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0.01 }: AdamwOptions) {
     this.#constants = { beta1, beta2, epsilon, weightDecay };
   }
 
-  step(parameters: readonly Trainable[], gradients: ReadonlyMap<string, Tensor>, learningRate: number): void {
-    const { beta1, beta2 } = this.#constants;
-    const byCount = new Map<number, Tensor>();
-    for (const [parameter, gradient] of withGradients(parameters, gradients)) {
-      const count = this.#countOf(parameter);
-      const corrections = Float32Array.of(learningRate, 1 - beta1 ** count, Math.sqrt(1 - beta2 ** count));
-      const scalars = byCount.get(count) ?? tensorFrom(gradient.device, corrections, [3]);
-      byCount.set(count, scalars);
-      updateByAdamw({
+  step(parameters: readonly Trainable[], gradients: ReadonlyMap<string, Tensor>, given: number | UpdateStep): void {
+    const step = stepOf(given);
+    const updates = withGradients(parameters, gradients);
+    this.#counted = updates.map(([{ name }]) => name);
+    const byCount = Map.groupBy(updates, ([parameter]) => this.#countOf(parameter));
+    for (const [count, some] of byCount) {
+      const moments = some.map(([parameter, gradient]) => ({
         parameter: parameter.tensor,
         gradient,
-        scalars,
         first: this.#state.of(parameter, "exp_avg"),
         second: this.#state.of(parameter, "exp_avg_sq"),
-      }, this.#constants);
+      }));
+      updateByAdamw(moments, { constants: this.#constants, step, count });
     }
-    freeTensors(byCount.values());
     this.stepCount += 1;
+  }
+
+  retract(): void {
+    for (const name of this.#counted.splice(0)) {
+      const taken = this.#steps.get(name);
+      if (taken) taken.count -= 1;
+    }
+    this.stepCount -= 1;
   }
 
   /** The number of the step that the parameter takes now, from 1. */

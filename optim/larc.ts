@@ -4,8 +4,16 @@
  * gradient has norm zero takes its raw, undecayed gradient. Source: apex `LARC.py`, VISSL `swav_8node_resnet.yaml`.
  */
 import { type LarcConstants, updateByLarc, updateBySgd } from "../tensor/ops/update.ts";
-import { freeTensors, type Tensor, tensorFrom } from "../tensor/tensor.ts";
-import { type Optimizer, type SavedOptimizer, StateTensors, type Trainable, withGradients } from "./optimizer.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import {
+  type Optimizer,
+  type SavedOptimizer,
+  StateTensors,
+  stepOf,
+  type Trainable,
+  type UpdateStep,
+  withGradients,
+} from "./optimizer.ts";
 
 /** Options of {@linkcode larc}. */
 export interface LarcOptions {
@@ -42,24 +50,25 @@ class Larc implements Optimizer {
     this.#exclude = excludeBiasAndNorm;
   }
 
-  step(parameters: readonly Trainable[], gradients: ReadonlyMap<string, Tensor>, learningRate: number): void {
-    const updates = withGradients(parameters, gradients);
-    if (updates.length > 0) {
-      const scalars = tensorFrom(updates[0][1].device, Float32Array.of(learningRate), [1]);
-      for (const [parameter, gradient] of updates) {
-        const update = {
-          parameter: parameter.tensor,
-          gradient,
-          scalars,
-          velocity: this.#state.of(parameter, "momentum"),
-        };
-        const { momentum } = this.#constants;
-        if (this.#excludes(parameter)) updateBySgd(update, { momentum, weightDecay: 0, nesterov: false });
-        else updateByLarc(update, this.#constants);
-      }
-      freeTensors([scalars]);
-    }
+  step(parameters: readonly Trainable[], gradients: ReadonlyMap<string, Tensor>, given: number | UpdateStep): void {
+    const step = stepOf(given);
+    const updates = withGradients(parameters, gradients).map(([parameter, gradient]) => ({
+      excluded: this.#excludes(parameter),
+      parameter: parameter.tensor,
+      gradient,
+      velocity: this.#state.of(parameter, "momentum"),
+    }));
+    const { momentum } = this.#constants;
+    updateBySgd(updates.filter(({ excluded }) => excluded), {
+      constants: { momentum, weightDecay: 0, nesterov: false },
+      step,
+    });
+    updateByLarc(updates.filter(({ excluded }) => !excluded), { constants: this.#constants, step });
     this.stepCount += 1;
+  }
+
+  retract(): void {
+    this.stepCount -= 1;
   }
 
   #excludes({ kind }: Trainable): boolean {

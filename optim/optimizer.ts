@@ -2,7 +2,10 @@
  * What an optimiser is: an update of parameters in place from their gradients, with a state that can be saved. A
  * parameter without a gradient is not touched at all: no decay, no momentum. It knows no model and no schedule.
  */
+import type { UpdateStep } from "../tensor/ops/update.ts";
 import { type Tensor, tensorFrom, zeros } from "../tensor/tensor.ts";
+
+export type { LossScaled, UpdateStep } from "../tensor/ops/update.ts";
 
 /** What an optimiser needs of a parameter; `Parameter` of nn/ is one. */
 export interface Trainable {
@@ -21,12 +24,19 @@ export interface SavedOptimizer {
 export interface Optimizer {
   /** Steps taken. */
   readonly stepCount: number;
-  /** Applies one step. `gradients` is keyed by parameter name; parameters it lacks are left alone. */
+  /**
+   * Applies one step. `gradients` is keyed by parameter name; parameters it lacks are left alone. Where gradients carry a
+   * loss scale and have overflowed, the device leaves everything alone, and {@linkcode Optimizer.retract} must follow.
+   *
+   * @param step the learning rate, and the gradients' loss scale
+   */
   step(
     parameters: readonly Trainable[],
     gradients: ReadonlyMap<string, Tensor>,
-    learningRate: number,
+    step: number | UpdateStep,
   ): void;
+  /** Forgets that the last step was counted, because its gradients had overflowed. */
+  retract(): void;
   /** The state's tensors by name (`<parameter>.<what>`), in device layout; they stay the optimiser's. */
   state(): ReadonlyMap<string, Tensor>;
   /** Replaces the state by a saved one of the same parameters. */
@@ -95,4 +105,9 @@ export function withGradients(
     const gradient = gradients.get(parameter.name);
     return gradient === undefined ? [] : [[parameter, gradient]];
   });
+}
+
+/** The step of a learning rate alone. */
+export function stepOf(step: number | UpdateStep): UpdateStep {
+  return typeof step === "number" ? { learningRate: step } : step;
 }

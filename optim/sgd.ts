@@ -1,7 +1,15 @@
 /** SGD with momentum, weight decay and Nesterov's look-ahead, as PyTorch's. */
 import { type SgdConstants, updateBySgd } from "../tensor/ops/update.ts";
-import { freeTensors, type Tensor, tensorFrom } from "../tensor/tensor.ts";
-import { type Optimizer, type SavedOptimizer, StateTensors, type Trainable, withGradients } from "./optimizer.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import {
+  type Optimizer,
+  type SavedOptimizer,
+  StateTensors,
+  stepOf,
+  type Trainable,
+  type UpdateStep,
+  withGradients,
+} from "./optimizer.ts";
 
 /** Options of {@linkcode sgd}. */
 export interface SgdOptions {
@@ -27,17 +35,18 @@ class Sgd implements Optimizer {
     this.#constants = { momentum, weightDecay, nesterov };
   }
 
-  step(parameters: readonly Trainable[], gradients: ReadonlyMap<string, Tensor>, learningRate: number): void {
-    const updates = withGradients(parameters, gradients);
-    if (updates.length > 0) {
-      const scalars = tensorFrom(updates[0][1].device, Float32Array.of(learningRate), [1]);
-      for (const [parameter, gradient] of updates) {
-        const velocity = this.#state.of(parameter, "momentum");
-        updateBySgd({ parameter: parameter.tensor, gradient, scalars, velocity }, this.#constants);
-      }
-      freeTensors([scalars]);
-    }
+  step(parameters: readonly Trainable[], gradients: ReadonlyMap<string, Tensor>, step: number | UpdateStep): void {
+    const updates = withGradients(parameters, gradients).map(([parameter, gradient]) => ({
+      parameter: parameter.tensor,
+      gradient,
+      velocity: this.#state.of(parameter, "momentum"),
+    }));
+    updateBySgd(updates, { constants: this.#constants, step: stepOf(step) });
     this.stepCount += 1;
+  }
+
+  retract(): void {
+    this.stepCount -= 1;
   }
 
   state(): ReadonlyMap<string, Tensor> {

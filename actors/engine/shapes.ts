@@ -35,7 +35,7 @@ export async function stepUses(
   await trainStep([{ replica: 0, views }], {
     step: 0,
     model,
-    optimizer: { stepCount: 0, step() {}, state: () => new Map(), load() {}, dispose() {} },
+    optimizer: { stepCount: 0, step() {}, retract() {}, state: () => new Map(), load() {}, dispose() {} },
     learningRate: 0,
     batch,
     replicas: config.replicas,

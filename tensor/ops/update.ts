@@ -72,7 +72,7 @@ export function updateByLarc(
     inLaunches(updates, { device, shared: 3, each: 2 }, (some, first) => {
       device.run(larcNorms(launch(some, scaled)), [
         scalars,
-        first,
+        numberOn(device, first),
         partials,
         ...some.flatMap(({ parameter, gradient }) => [parameter.buffer, gradient.buffer]),
       ]);
@@ -81,7 +81,7 @@ export function updateByLarc(
     inLaunches(updates, { device, shared: 4, each: 3 }, (some, first) => {
       device.run(larcUpdate(launch(some, scaled), constants), [
         scalars,
-        first,
+        numberOn(device, first),
         ratios,
         ...overflow,
         ...some.flatMap(({ gradient, velocity, parameter }) => [gradient.buffer, velocity.buffer, parameter.buffer]),
@@ -138,20 +138,22 @@ function withScalars(
 }
 
 /** Buffers that hold their own key, for launches that start at that tensor; kept for the device's life. */
-const firsts = new WeakMap<Device, Map<number, DeviceBuffer>>();
+const numbersOf = new WeakMap<Device, Map<number, DeviceBuffer>>();
 
-/** Hands the items over in as few launches as the device's bindings allow, each with a buffer that holds its first index. */
+function numberOn(device: Device, value: number): DeviceBuffer {
+  const known = numbersOf.get(device) ?? new Map<number, DeviceBuffer>();
+  numbersOf.set(device, known);
+  const buffer = known.get(value) ?? device.upload(Uint32Array.of(value));
+  known.set(value, buffer);
+  return buffer;
+}
+
+/** Hands the items over in as few launches as the device's bindings allow, each with the index of its first item. */
 function inLaunches<Item>(
   items: readonly Item[],
   { device, shared, each }: { device: Device; shared: number; each: number },
-  run: (some: readonly Item[], first: DeviceBuffer) => void,
+  run: (some: readonly Item[], first: number) => void,
 ): void {
   const most = Math.max(1, Math.min(TENSORS_MAX, Math.floor((device.adapter.limits.bindingsMax - shared) / each)));
-  const known = firsts.get(device) ?? new Map<number, DeviceBuffer>();
-  firsts.set(device, known);
-  for (let start = 0; start < items.length; start += most) {
-    const first = known.get(start) ?? device.upload(Uint32Array.of(start));
-    known.set(start, first);
-    run(items.slice(start, start + most), first);
-  }
+  for (let first = 0; first < items.length; first += most) run(items.slice(first, first + most), first);
 }
