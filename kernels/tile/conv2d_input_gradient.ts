@@ -41,13 +41,16 @@ interface Geometry {
 function step(
   name: string,
   { start, offset }: { start: string; offset: string },
-  { padded, panel }: Geometry,
+  { padded, panel, shape: { kernelWidth, stride } }: Geometry,
 ): string {
   const first = padded % panel === 0 ? start : `${name}_k`;
+  // A division by a number unknown until run time costs some twenty instructions; a class rarely has more than two taps.
+  const most = Math.ceil(kernelWidth / stride);
+  const lines = stride === 1 || most > 2 ? `/ tapsAcross` : most === 1 ? "" : `>> (tapsAcross - 1u)`;
   return `let ${name}_k = ${start} + ${offset};
 let ${name}_j = ${first} / ${padded}u;
 let ${name}_c = ${first} - ${name}_j * ${padded}u${first === start ? ` + ${offset}` : ""};
-let ${name}_jy = ${name}_j / tapsAcross;
+let ${name}_jy = ${name}_j ${lines};
 let ${name}_jx = ${name}_j - ${name}_jy * tapsAcross;`;
 }
 
