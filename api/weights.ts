@@ -100,24 +100,24 @@ export async function exportWeights(
   const target = await freeTarget(out, format);
   const source = await openWeights(from, reading);
   if (format === "onnx") {
-    const { bytes, count, leftOut } = writeOnnx(source);
-    await writeNew(target.file, bytes);
+    const { pieces, count, leftOut } = writeOnnx(source);
+    await writeNew(target.file, pieces);
     return { source, files: [target.file], count, leftOut };
   }
   const imageSize = source.config && Math.max(...source.config.crops.map(({ size }) => size));
-  const { weights, config, count, leftOut } = writeWeights(source, {
+  const { pieces, config, count, leftOut } = writeWeights(source, {
     naming: format,
     container: target.container,
     imageSize,
   });
   if (target.folder === undefined) {
-    await writeNew(target.file, weights);
+    await writeNew(target.file, pieces);
     return { source, files: [target.file], count, leftOut };
   }
   await Deno.mkdir(target.folder, { recursive: true });
   const description = `${target.folder}/config.json`;
-  await writeNew(target.file, weights);
-  await writeNew(description, new TextEncoder().encode(config));
+  await writeNew(target.file, pieces);
+  await writeNew(description, [new TextEncoder().encode(config)]);
   return { source, files: [target.file, description], count, leftOut };
 }
 
@@ -164,10 +164,10 @@ async function freeTarget(out: string, format: ExportFormat): Promise<Target> {
 }
 
 /** Writes a file that is whole or absent. */
-async function writeNew(path: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+async function writeNew(path: string, pieces: Iterable<Uint8Array<ArrayBuffer>>): Promise<void> {
   const temporary = `${path}.part`;
   try {
-    await Deno.writeFile(temporary, bytes);
+    await Deno.writeFile(temporary, ReadableStream.from(pieces));
     await Deno.rename(temporary, path);
   } catch (error) {
     await Deno.remove(temporary).catch(() => {});

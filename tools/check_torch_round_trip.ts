@@ -44,6 +44,7 @@ try {
   const plain = readTorchFile(await read("plain_stream.pth")).dicts.get("state_dict");
   if (plain === undefined) throw new Error("plain_stream.pth holds no state_dict");
   await Deno.writeFile(`${folder}/ours_plain.pth`, writeTorchFile(plain));
+  await Deno.writeFile(`${folder}/ours_wide.pth`, writeTorchFile(plain, { wide: true }));
   console.log(await torch("check", folder));
 
   await torch("names", folder);

@@ -105,10 +105,10 @@ def check(folder):
         same(net.state_dict(), state)
         ours = torch.load(at("ours_vissl.torch"), **how)["classy_state_dict"]["base_model"]["model"]
         same(ours, vissl(state)["classy_state_dict"]["base_model"]["model"])
-        same(torch.load(at("ours_plain.pth"), **how), plain()["state_dict"])
+        for name in ("ours_plain.pth", "ours_wide.pth"): same(torch.load(at(name), **how), plain()["state_dict"])
     tied = torch.load(at("ours_plain.pth"))
     assert tied["tied.a"].data_ptr() == tied["tied.b"].data_ptr(), "tied tensors came apart"
-    print("torch", torch.__version__, "loaded 3 files strictly, with weights_only too; every element is equal")
+    print("torch", torch.__version__, "loaded 4 files strictly, with weights_only too; every element is equal")
 
 
 def names(folder):

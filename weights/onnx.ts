@@ -9,6 +9,7 @@ import { floatsOf } from "./floats.ts";
 import { trunkTensors } from "./network.ts";
 import { ProtobufMessage } from "./protobuf.ts";
 import { type NetworkWeights, renameWeights } from "./weights.ts";
+import type { WeightsFiles } from "./write.ts";
 
 const IR_VERSION = 8, OPERATOR_SET = 17;
 /** Protobuf's readers take no more. */
@@ -127,7 +128,7 @@ function initialiser(
  */
 export function writeOnnx(
   weights: NetworkWeights,
-): { bytes: Uint8Array<ArrayBuffer>; count: number; leftOut: readonly string[] } {
+): Omit<WeightsFiles, "config"> {
   const { spec } = weights;
   const { tensors, leftOut } = renameWeights(weights, "torchvision");
   const graph = new Graph();
@@ -160,5 +161,5 @@ export function writeOnnx(
       `Cannot write an ONNX file of ${model.byteLength} bytes: it must stay below 2 GiB; export another format`,
     );
   }
-  return { bytes: model.joined(), count, leftOut };
+  return { pieces: model.pieces, count, leftOut };
 }

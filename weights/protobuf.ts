@@ -53,15 +53,9 @@ export class ProtobufMessage {
     return this;
   }
 
-  /** The whole message. */
-  joined(): Uint8Array<ArrayBuffer> {
-    const whole = new Uint8Array(this.#byteLength);
-    let at = 0;
-    for (const piece of this.#pieces) {
-      whole.set(piece, at);
-      at += piece.byteLength;
-    }
-    return whole;
+  /** The whole message, in order. */
+  get pieces(): readonly Uint8Array<ArrayBuffer>[] {
+    return this.#pieces;
   }
 
   #varint(value: number): void {

@@ -5,7 +5,8 @@
 import { type SafeTensor, type SafetensorsDtype, safetensorsDtypeBytes } from "../checkpoint/safetensors.ts";
 import { WeightsError } from "./error.ts";
 import { storageDtypes } from "./torch_storage.ts";
-import { writeZip } from "./zip.ts";
+import { joined } from "./pieces.ts";
+import { type ZipOptions, zipPieces } from "./zip_write.ts";
 
 /** What can be written; maps become dicts in their order. */
 export type TorchValue =
@@ -22,11 +23,11 @@ const storageNames: ReadonlyMap<SafetensorsDtype, string> = new Map(
 );
 
 /**
- * A whole file. Tensors that view the same bytes share their storage, as tied weights do in torch.
+ * A whole file in pieces. Tensors that view the same bytes share their storage, as tied weights do in torch.
  *
- * @throws {WeightsError} for element types that torch's storages lack, and above 4 GiB.
+ * @throws {WeightsError} for element types that torch's storages lack.
  */
-export function writeTorchFile(value: TorchValue): Uint8Array<ArrayBuffer> {
+export function torchFilePieces(value: TorchValue, options: ZipOptions = {}): Generator<Uint8Array<ArrayBuffer>> {
   const writer = new PickleWriter();
   writer.raw(0x80, 2);
   writer.value(value);
@@ -34,7 +35,12 @@ export function writeTorchFile(value: TorchValue): Uint8Array<ArrayBuffer> {
   const entries = new Map([["archive/data.pkl", writer.bytes()]]);
   for (const [key, bytes] of writer.storages) entries.set(`archive/data/${key}`, bytes);
   entries.set("archive/version", new TextEncoder().encode("3\n"));
-  return writeZip(entries);
+  return zipPieces(entries, options);
+}
+
+/** {@linkcode torchFilePieces} joined. */
+export function writeTorchFile(value: TorchValue, options: ZipOptions = {}): Uint8Array<ArrayBuffer> {
+  return joined(torchFilePieces(value, options));
 }
 
 class PickleWriter {
@@ -45,13 +51,7 @@ class PickleWriter {
   readonly #keys = new Map<ArrayBuffer, Map<string, string>>();
 
   bytes(): Uint8Array<ArrayBuffer> {
-    const whole = new Uint8Array(this.#parts.reduce((sum, part) => sum + part.byteLength, 0));
-    let at = 0;
-    for (const part of this.#parts) {
-      whole.set(part, at);
-      at += part.byteLength;
-    }
-    return whole;
+    return joined(this.#parts);
   }
 
   /** Opcodes: numbers are bytes, texts ASCII. */

@@ -2,10 +2,10 @@
  * Checked weights as the files that a library reads: safetensors with its configuration, or one torch file. It writes
  * nothing to disk.
  */
-import { type SafeTensor, writeSafetensors } from "../checkpoint/safetensors.ts";
+import { type SafeTensor, safetensorsPieces } from "../checkpoint/safetensors.ts";
 import { type ConfigFacts, configFor } from "./configs.ts";
 import type { Naming } from "./naming.ts";
-import { type TorchValue, writeTorchFile } from "./torch_write.ts";
+import { torchFilePieces, type TorchValue } from "./torch_write.ts";
 import { type NetworkWeights, renameWeights } from "./weights.ts";
 
 /** How tensors are kept: safetensors, or the zip format of `torch.save`. */
@@ -13,7 +13,8 @@ export type Container = "safetensors" | "torch";
 
 /** Files of weights, not yet written. */
 export interface WeightsFiles {
-  readonly weights: Uint8Array<ArrayBuffer>;
+  /** The file of weights in order; most are views of the tensors. */
+  readonly pieces: Iterable<Uint8Array<ArrayBuffer>>;
   /** Text of `config.json`. */
   readonly config: string;
   /** Tensors in the file. */
@@ -35,10 +36,10 @@ export function writeWeights(
   const { tensors, leftOut } = renameWeights(weights, naming);
   const classes = weights.tensors.get("fc.bias")?.shape[0];
   const config = JSON.stringify(configFor(naming, weights.spec, { classes, imageSize } satisfies ConfigFacts), null, 2);
-  const bytes = container === "safetensors"
-    ? writeSafetensors(tensors, { format: "pt" })
-    : writeTorchFile(naming === "vissl" ? visslCheckpoint(tensors) : tensors);
-  return { weights: bytes, config: `${config}\n`, count: tensors.size, leftOut };
+  const pieces = container === "safetensors"
+    ? safetensorsPieces(tensors, { format: "pt" })
+    : torchFilePieces(naming === "vissl" ? visslCheckpoint(tensors) : tensors);
+  return { pieces, config: `${config}\n`, count: tensors.size, leftOut };
 }
 
 /** VISSL's nesting of trunk and heads in a checkpoint, which its `WEIGHTS_INIT` reads. */

@@ -1,6 +1,6 @@
 /**
- * Reads and writes zip archives whose entries are stored as they are, which is how torch writes them. Compressed entries
- * are refused, so that no archive grows on reading, and so are entries that overlap. It knows nothing of what is inside.
+ * Reads zip archives whose entries are stored as they are, which is how torch writes them. Compressed entries are refused,
+ * so that no archive grows on reading, and so are entries that overlap. It knows nothing of what is inside.
  * Format: PKWARE's APPNOTE.TXT 6.3.
  */
 import { WeightsError } from "./error.ts";
@@ -110,70 +110,6 @@ function big(view: DataView, at: number): number {
   const value = view.getBigUint64(at, true);
   if (value > BigInt(view.byteLength)) throw broken(`it names byte ${value}, past its end`);
   return Number(value);
-}
-
-/**
- * Writes an archive of stored entries in the order given, each starting at a multiple of 64 bytes as torch aligns them.
- *
- * @throws {WeightsError} above 4 GiB, where the plain format ends.
- */
-export function writeZip(entries: ReadonlyMap<string, Uint8Array<ArrayBuffer>>): Uint8Array<ArrayBuffer> {
-  const locals: Uint8Array<ArrayBuffer>[] = [], centrals: Uint8Array<ArrayBuffer>[] = [];
-  let at = 0;
-  for (const [name, bytes] of entries) {
-    const encoded = new TextEncoder().encode(name);
-    const unpadded = at + LOCAL_BYTES + encoded.byteLength + 4;
-    const padding = (64 - unpadded % 64) % 64;
-    const crc = crc32(bytes);
-    const fields = (target: DataView, offset: number) => {
-      // Version 2.0; bit 11: the name is UTF-8; stored; 1 January 1980, so that equal tensors give equal files.
-      [20, 0x0800, 0, 0, 0x21].forEach((value, index) => target.setUint16(offset + 2 * index, value, true));
-      [crc, bytes.byteLength, bytes.byteLength].forEach((value, index) =>
-        target.setUint32(offset + 10 + 4 * index, value, true)
-      );
-      target.setUint16(offset + 22, encoded.byteLength, true);
-    };
-    const local = new Uint8Array(LOCAL_BYTES + encoded.byteLength + 4 + padding);
-    const localView = new DataView(local.buffer);
-    localView.setUint32(0, 0x04034b50, true);
-    fields(localView, 4);
-    localView.setUint16(28, 4 + padding, true);
-    local.set(encoded, LOCAL_BYTES);
-    // An extra field of a private kind holds the padding.
-    localView.setUint16(LOCAL_BYTES + encoded.byteLength, 0x4246, true);
-    localView.setUint16(LOCAL_BYTES + encoded.byteLength + 2, padding, true);
-    const central = new Uint8Array(CENTRAL_BYTES + encoded.byteLength);
-    const centralView = new DataView(central.buffer);
-    centralView.setUint32(0, 0x02014b50, true);
-    centralView.setUint16(4, 20, true);
-    fields(centralView, 6);
-    centralView.setUint32(42, at, true);
-    central.set(encoded, CENTRAL_BYTES);
-    locals.push(local, bytes);
-    centrals.push(central);
-    at += local.byteLength + bytes.byteLength;
-  }
-  const directoryBytes = centrals.reduce((sum, part) => sum + part.byteLength, 0);
-  if (at + directoryBytes >= FULL32 || entries.size >= FULL16) {
-    throw new WeightsError(`Cannot write a zip of ${at} bytes: it must stay below 4 GiB; write safetensors instead`);
-  }
-  const end = new DataView(new ArrayBuffer(END_BYTES));
-  end.setUint32(0, 0x06054b50, true);
-  end.setUint16(8, entries.size, true);
-  end.setUint16(10, entries.size, true);
-  end.setUint32(12, directoryBytes, true);
-  end.setUint32(16, at, true);
-  return joined([...locals, ...centrals, new Uint8Array(end.buffer)]);
-}
-
-function joined(parts: readonly Uint8Array<ArrayBuffer>[]): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.byteLength;
-  }
-  return whole;
 }
 
 const crcTable = Uint32Array.from({ length: 256 }, (_, byte) => {

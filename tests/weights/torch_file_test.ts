@@ -2,7 +2,8 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { f32Of, type SafeTensor } from "../../checkpoint/safetensors.ts";
 import { WeightsError } from "../../weights/error.ts";
 import { readTorchFile } from "../../weights/torch_file.ts";
-import { readZip, writeZip } from "../../weights/zip.ts";
+import { readZip } from "../../weights/zip.ts";
+import { writeZip } from "../../weights/zip_write.ts";
 import { bytesOf, draws, goldenFile } from "./bytes.ts";
 
 /** One dict of a file. */

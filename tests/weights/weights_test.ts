@@ -8,6 +8,7 @@ import { describeReport } from "../../weights/report.ts";
 import { readTorchFile } from "../../weights/torch_file.ts";
 import { writeTorchFile } from "../../weights/torch_write.ts";
 import { checkWeights, readWeights, renameWeights } from "../../weights/weights.ts";
+import { joined } from "../../weights/pieces.ts";
 import { writeWeights } from "../../weights/write.ts";
 import { goldenFile } from "./bytes.ts";
 import { specs, weightsOf } from "./networks.ts";
@@ -29,7 +30,7 @@ Deno.test("weights go through every library's names and containers and back; ele
           if (naming === "hf" && spec.seRatio === 0.5) continue;
           const files = writeWeights(current, { naming, container });
           assertEquals(files.leftOut, []);
-          current = readWeights(files.weights);
+          current = readWeights(joined(files.pieces));
           assertEquals(current.naming, naming);
         }
       }
@@ -41,7 +42,7 @@ Deno.test("weights go through every library's names and containers and back; ele
 
 Deno.test("projection head and prototypes travel with VISSL's names and are left out of others by name", () => {
   const weights = checked({ head: [6, 6, 3], counters: false });
-  const vissl = readWeights(writeWeights(weights, { naming: "vissl", container: "torch" }).weights);
+  const vissl = readWeights(joined(writeWeights(weights, { naming: "vissl", container: "torch" }).pieces));
   assertEquals(vissl.tensors.get("head.4.weight"), weights.tensors.get("head.4.weight"));
   assertEquals(vissl.tensors.get("prototypes.weight")?.shape, [5, 3]);
   for (const naming of ["torchvision", "timm", "hf"] as const) {
@@ -101,7 +102,7 @@ Deno.test("everything missing, unexpected and of another shape is listed in one 
 });
 
 Deno.test("weights of another network than the one asked for are refused", () => {
-  const file = writeWeights(checked(), { naming: "hf", container: "safetensors" }).weights;
+  const file = joined(writeWeights(checked(), { naming: "hf", container: "safetensors" }).pieces);
   readWeights(file, { spec: SPEC });
   assertThrows(
     () => readWeights(file, { spec: { ...SPEC, depths: [1, 3] } }),
@@ -222,6 +223,6 @@ Deno.test("configurations tell each library what network it is", () => {
 });
 
 Deno.test("safetensors carry the mark that transformers asks for", () => {
-  const { weights } = writeWeights(checked(), { naming: "hf", container: "safetensors" });
-  assertEquals(readSafetensors(weights).metadata, { format: "pt" });
+  const { pieces } = writeWeights(checked(), { naming: "hf", container: "safetensors" });
+  assertEquals(readSafetensors(joined(pieces)).metadata, { format: "pt" });
 });

@@ -1,7 +1,8 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { WeightsError } from "../../weights/error.ts";
-import { crc32, readZip, writeZip } from "../../weights/zip.ts";
+import { crc32, readZip } from "../../weights/zip.ts";
+import { writeZip } from "../../weights/zip_write.ts";
 import { bytesOf, goldenFile } from "./bytes.ts";
 
 const entries = fc.array(
@@ -29,14 +30,14 @@ function changed(signature: number, offset: number, value: readonly number[]): U
 const CENTRAL = 0x02014b50, END = 0x06054b50;
 
 Deno.test("readZip() gives back what writeZip() took", () => {
-  fc.assert(fc.property(entries, (given) => {
-    assertEquals([...readZip(writeZip(given))].sort(), [...given].sort());
+  fc.assert(fc.property(entries, fc.boolean(), (given, wide) => {
+    assertEquals([...readZip(writeZip(given, { wide }))].sort(), [...given].sort());
   }));
 });
 
 Deno.test("entries start at multiples of 64 bytes, as torch aligns them", () => {
-  fc.assert(fc.property(entries, (given) => {
-    for (const bytes of readZip(writeZip(given)).values()) assertEquals(bytes.byteOffset % 64, 0);
+  fc.assert(fc.property(entries, fc.boolean(), (given, wide) => {
+    for (const bytes of readZip(writeZip(given, { wide })).values()) assertEquals(bytes.byteOffset % 64, 0);
   }));
 });
 
@@ -70,7 +71,27 @@ Deno.test("readZip() refuses compressed, encrypted, overlapping, doubled and dam
   refused(doubled.map((byte) => byte === "b".charCodeAt(0) ? "a".charCodeAt(0) : byte), "");
 });
 
-Deno.test("readZip() refuses every prefix of an archive", () => {
-  const file = two();
-  for (let end = 0; end < file.byteLength; end++) assertThrows(() => readZip(file.slice(0, end)), WeightsError);
+Deno.test("readZip() refuses every prefix of an archive, wide or not", () => {
+  for (const wide of [false, true]) {
+    const file = writeZip(new Map([["first", bytesOf("some bytes")]]), { wide });
+    for (let end = 0; end < file.byteLength; end++) assertThrows(() => readZip(file.slice(0, end)), WeightsError);
+  }
+});
+
+Deno.test("readZip() refuses wide sizes that lead out of the archive", () => {
+  const file = writeZip(new Map([["first", bytesOf("some bytes")]]), { wide: true });
+  const view = new DataView(file.buffer);
+  const at = (offset: number, value: bigint) => {
+    const broken = file.slice();
+    new DataView(broken.buffer).setBigUint64(offset, value, true);
+    return () => readZip(broken);
+  };
+  const end64 = file.byteLength - 22 - 20 - 56;
+  assertEquals(view.getUint32(end64, true), 0x06064b50);
+  // Entries, the directory's start, and the size of the one entry in the directory.
+  assertThrows(at(end64 + 32, 2n ** 40n), WeightsError, "past its end");
+  assertThrows(at(end64 + 48, 2n ** 63n), WeightsError, "past its end");
+  assertThrows(at(end64 - 24, 2n ** 33n), WeightsError, "past its end");
+  assertThrows(at(end64 - 24, 11n), WeightsError, "compressed");
+  assertThrows(at(end64 - 8, 5n), WeightsError, "has no header");
 });
