@@ -25,6 +25,10 @@ export interface StepRecord {
   readonly embeddingDeviation: number;
   /** Peak device memory of the fullest trainer. */
   readonly deviceBytes: number;
+  /** In mixed precision: what the loss of this step was multiplied by. */
+  readonly lossScale?: number;
+  /** In mixed precision: steps left out so far because their gradients overflowed, this one included. */
+  readonly skippedSteps?: number;
   /** Since the first step of this start. */
   readonly elapsedMs: number;
 }

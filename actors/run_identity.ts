@@ -7,8 +7,10 @@ import type { TrainConfig } from "../config.ts";
  * saved, and where its images lie do not.
  */
 export function mathsDigest(config: TrainConfig): string {
-  const { cluster: _cluster, checkpoint: _checkpoint, run: _run, data, ...maths } = config;
-  return sha256Hex(canonicalJson({ ...maths, data: { sideMax: data.sideMax } }));
+  const { cluster: _cluster, checkpoint: _checkpoint, run: _run, data, precision, ...maths } = config;
+  // Full precision goes unsaid, so that digests from before there was a choice stay what they were.
+  const stored = precision === "f32" ? {} : { precision };
+  return sha256Hex(canonicalJson({ ...maths, ...stored, data: { sideMax: data.sideMax } }));
 }
 
 /** The folder of a run's files. */

@@ -67,6 +67,12 @@ export function mergeReports(
     prototypePerplexity: step.perplexity,
     embeddingDeviation: mean(replicas.map((row) => row.embeddingDeviation)),
     deviceBytes: most((report) => report.deviceBytes),
+    ...lossScaleOf(reports),
     elapsedMs: step.elapsedMs,
   };
+}
+
+/** All trainers have one loss scale, because all see the same sums. */
+function lossScaleOf([{ lossScale, skippedSteps }]: readonly StepDone[]): Partial<StepRecord> {
+  return lossScale === undefined ? {} : { lossScale, skippedSteps };
 }

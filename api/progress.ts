@@ -96,6 +96,7 @@ export function stepLine(record: StepRecord, run: { steps: number; imagesPerSeco
     `loss ${record.loss.toFixed(4)}`,
     `loss/ln K ${record.lossOverLnK.toFixed(3)}`,
     `lr ${record.learningRate.toPrecision(3)}`,
+    ...(record.lossScale === undefined ? [] : [`loss scale 2^${Math.log2(record.lossScale)}`]),
     `${record.imagesPerSecond.toFixed(0)} images/s`,
     `data ${record.dataMs.toFixed(0)} compute ${record.computeMs.toFixed(0)} sync ${record.syncMs.toFixed(0)} ms`,
     `left ${duration(secondsLeft)}`,

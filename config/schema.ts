@@ -167,6 +167,9 @@ export const trainConfigSchema = z.strictObject({
   schedule,
   replicas: positiveInteger.default(4).describe("Logical replicas; part of the mathematics, unlike `cluster.trainers`"),
   batchPerReplica: positiveInteger.default(16).describe("Images of each replica in each step"),
+  precision: z.enum(["f32", "mixed"]).default("f32").describe(
+    "How activations are stored: `f32`, or `mixed` for half precision with f32 sums and a dynamic loss scale",
+  ),
   syncBatchNormGroup: positiveInteger.default(1).describe(
     "Replicas that share BatchNorm statistics; divides `replicas`",
   ),

@@ -27,20 +27,20 @@ export class EmbeddingQueue {
     return this.#written >= this.#length;
   }
 
-  /** Scores of the queue's rows against the prototypes as they are now, one `[length · K]` array per assign crop. */
-  async scores(prototypes: Prototypes): Promise<Float32Array[] | undefined> {
-    if (!this.full) return undefined;
+  /**
+   * Scores of the queue's rows against the prototypes as they are now, one `[length, K]` per assign crop, which the caller
+   * frees; none while the queue is not full.
+   */
+  scores(prototypes: Prototypes): Tensor[] {
+    if (!this.full) return [];
     const { device } = this.#rings[0];
     const count = prototypes.count;
     const kernel = matmul({ m: this.#length, n: count, k: this.#dim });
-    const results = this.#rings.map((ring): Tensor => {
+    return this.#rings.map((ring): Tensor => {
       const result = zeros(device, [this.#length, count]);
       device.run(kernel, [ring.buffer, prototypes.weight.tensor.buffer, result.buffer]);
       return result;
     });
-    const values = await readTensors(results);
-    for (const result of results) device.free(result.buffer);
-    return values;
   }
 
   /** Puts the embeddings of the assign crops, `[crops · batch, dim]` crop-major, in place of the oldest rows. */

@@ -4,11 +4,13 @@
  */
 import type { Assigner, Collective } from "../collectives/collective.ts";
 import type { Parameter } from "../nn/module.ts";
+import type { LossScale } from "../optim/loss_scale.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import { concatRows } from "../tensor/ops/rows.ts";
 import { l2Normalize } from "../tensor/ops/l2_normalize.ts";
+import { markOverflow } from "../tensor/ops/update.ts";
 import { Tape } from "../tensor/tape.ts";
-import { readTensors, type Tensor } from "../tensor/tensor.ts";
+import { freeTensors, readTensors, type Storage, type Tensor, tensorFrom, zeros } from "../tensor/tensor.ts";
 import { swavLoss } from "./loss.ts";
 import type { SwavModel } from "./model.ts";
 import type { EmbeddingQueue } from "./queue.ts";
@@ -43,6 +45,10 @@ export interface StepContext {
   readonly temperature: number;
   /** Whether the prototypes rest: no gradient, no momentum, no decay. */
   readonly frozenPrototypes: boolean;
+  /** How activations and their gradients are stored. @default "f32" */
+  readonly storage?: Storage;
+  /** Multiplies the loss, and is told of the step; an update whose gradients overflow is left out. None when absent. */
+  readonly lossScale?: LossScale;
   /** SyncBN's group as a replica sees it; absent for statistics of each replica alone. */
   collective?(replica: number): Collective;
   readonly assigner: Assigner;
@@ -60,20 +66,23 @@ export interface ReplicaResult {
 
 /** Takes one step: normalise the prototypes, go forward, assign, go backward, average, update. */
 export async function trainStep(inputs: readonly ReplicaInput[], context: StepContext): Promise<ReplicaResult[]> {
-  const { model, optimizer, gradients, learningRate, frozenPrototypes } = context;
+  const { model, gradients, replicas } = context;
   model.prototypes.normalize();
-  const tapes: Tape[] = [];
+  const tapes = inputs.map(() => new Tape(model.device, { gradients: true }));
   try {
-    const results = await Promise.all(inputs.map((input) => {
-      const tape = new Tape(model.device, { gradients: true });
-      tapes.push(tape);
-      return forwardBackward(tape, input, context);
-    }));
+    const forwards = await Promise.all(inputs.map((input, index) => forward(tapes[index], input, context)));
+    const { codes, deviations } = await assign(forwards, context);
+    const losses = await Promise.all(forwards.map((each, index) => backward(each, codes[index], context)));
     const sums = await gradients.finish();
-    const learning = model.parameters.filter(({ name }) => !(frozenPrototypes && name === prototypesName));
-    optimizer.step(learning, sums, learningRate);
+    const overflow = update(sums, context);
     for (const sum of sums.values()) sum.device.free(sum.buffer);
-    return results;
+    const values = await readTensors(overflow === undefined ? losses : [...losses, overflow]);
+    if (overflow !== undefined) settle(overflow, { overflowed: values[losses.length][0] !== 0, context });
+    return inputs.map(({ replica }, index) => ({
+      replica,
+      loss: values[index].reduce((sum, value) => sum + value, 0) * replicas,
+      embeddingDeviation: deviations[index],
+    }));
   } finally {
     for (const tape of tapes) tape.dispose();
   }
@@ -82,13 +91,23 @@ export async function trainStep(inputs: readonly ReplicaInput[], context: StepCo
 /** Name of the prototypes' weight among the model's parameters. */
 export const prototypesName = "prototypes.weight";
 
-async function forwardBackward(tape: Tape, input: ReplicaInput, context: StepContext): Promise<ReplicaResult> {
-  const { model, batch, assignCrops, temperature, replicas, gradients } = context;
-  const { replica, views, queue } = input;
+/** What a replica's forward pass gave. */
+interface Forward {
+  readonly tape: Tape;
+  readonly input: ReplicaInput;
+  /** `[crops · batch, dim]`. */
+  readonly embeddings: Tensor;
+  /** `[crops · batch, prototypes]`. */
+  readonly scores: Tensor;
+}
+
+async function forward(tape: Tape, input: ReplicaInput, context: StepContext): Promise<Forward> {
+  const { model, storage } = context;
+  const { replica, views } = input;
   for (const view of views) tape.adopt(view);
   const collective = context.collective?.(replica);
   // Running statistics are those of replica 0's group, as VISSL saves rank 0's (section 4.3 of its large-scale docs).
-  const forward = { tape, training: true, updateStatistics: replica === 0, collective };
+  const forward = { tape, training: true, updateStatistics: replica === 0, collective, storage };
 
   // One trunk pass per crop size: each resolution has its own batch statistics.
   const features: Tensor[] = [];
@@ -97,36 +116,79 @@ async function forwardBackward(tape: Tape, input: ReplicaInput, context: StepCon
   }
   const projected = await model.head.forward(concatRows(tape, features), { ...forward, pass: "head" });
   const embeddings = l2Normalize(tape, projected);
-  const scores = model.prototypes.forward(embeddings, { ...forward, pass: "prototypes" });
+  // Scores stay in f32 whatever the storage.
+  const scores = model.prototypes.forward(embeddings, { ...forward, storage: "f32", pass: "prototypes" });
+  return { tape, input, embeddings, scores };
+}
 
-  const [queueScores, [scoreRows, embeddingRows]] = await Promise.all([
-    queue?.scores(model.prototypes),
-    readTensors([scores, embeddings]),
-  ]);
-  const request = worldScores(scoreRows, { batch, assignCrops, columns: scores.shape[1], queue: queueScores });
-  const codes = await context.assigner.assign({ step: context.step, replica, batch, ...request });
-  queue?.push(embeddings, { batch, assignCrops });
+/** The codes of all local replicas, whose scores are fetched together; and how widely their embeddings are spread. */
+async function assign(
+  forwards: readonly Forward[],
+  { step, model, batch, assignCrops, assigner }: StepContext,
+): Promise<{ codes: Float32Array<ArrayBuffer>[]; deviations: number[] }> {
+  const queued = forwards.map(({ input }) => input.queue?.scores(model.prototypes) ?? []);
+  const values = await readTensors(
+    forwards.flatMap(({ scores, embeddings }, index) => [scores, embeddings, ...queued[index]]),
+  );
+  freeTensors(queued.flat());
+  let next = 0;
+  const requests = forwards.map(({ input, scores, embeddings }, index) => {
+    const [scoreRows, embeddingRows] = values.slice(next, next += 2);
+    const queue = values.slice(next, next += queued[index].length);
+    const request = worldScores(scoreRows, { batch, assignCrops, columns: scores.shape[1], queue });
+    const deviation = meanDeviation(embeddingRows, { rows: batch, columns: embeddings.shape[1] });
+    return { deviation, request: { step, replica: input.replica, batch, ...request } };
+  });
+  const codes = await Promise.all(requests.map(({ request }) => assigner.assign(request)));
+  for (const { input, embeddings } of forwards) input.queue?.push(embeddings, { batch, assignCrops });
+  return { codes, deviations: requests.map(({ deviation }) => deviation) };
+}
 
+/** Hands the gradients of one replica over; resolves to its loss by rows, which the tape frees. */
+async function backward(
+  { tape, input, scores }: Forward,
+  codes: Float32Array<ArrayBuffer>,
+  context: StepContext,
+): Promise<Tensor> {
+  const { model, batch, assignCrops, temperature, replicas, gradients, frozenPrototypes, lossScale } = context;
   const losses = swavLoss(tape, { scores, codes }, { batch, assignCrops, temperature, replicas });
   const byTensor = new Map(model.parameters.map((parameter) => [parameter.tensor, parameter]));
-  const lossRows = readTensors([losses]);
-  // A lost device fails the backward pass too; its failure is the one to tell.
-  lossRows.catch(() => {});
+  const scaled = lossScale && new Float32Array(losses.size).fill(lossScale.value);
   await tape.backward(losses, {
+    gradient: scaled && tape.adopt(tensorFrom(tape.device, scaled, losses.shape)),
+    keep: [losses],
     onGradient(leaf, gradient) {
       const parameter = byTensor.get(leaf);
       if (parameter === undefined) return;
-      if (context.frozenPrototypes && parameter.name === prototypesName) return;
-      gradients.add(replica, parameter, gradient);
+      if (frozenPrototypes && parameter.name === prototypesName) return;
+      gradients.add(input.replica, parameter, gradient);
     },
   });
-  const [rows] = await lossRows;
-  const loss = rows.reduce((sum, value) => sum + value, 0) * replicas;
-  return {
-    replica,
-    loss,
-    embeddingDeviation: meanDeviation(embeddingRows, { rows: batch, columns: embeddings.shape[1] }),
-  };
+  return losses;
+}
+
+/** Moves the weights; with a loss scale the mark of an overflow is given, which the caller has to fetch and settle. */
+function update(sums: ReadonlyMap<string, Tensor>, context: StepContext): Tensor | undefined {
+  const { model, optimizer, learningRate, frozenPrototypes, lossScale } = context;
+  const learning = model.parameters.filter(({ name }) => !(frozenPrototypes && name === prototypesName));
+  if (lossScale === undefined) {
+    optimizer.step(learning, sums, learningRate);
+    return undefined;
+  }
+  const overflow = zeros(model.device, [1]);
+  // Found in the sum over all replicas, so that every trainer decides alike.
+  markOverflow([...sums.values()], overflow);
+  optimizer.step(learning, sums, { learningRate, lossScaled: { scale: lossScale.value, overflow } });
+  return overflow;
+}
+
+function settle(
+  overflow: Tensor,
+  { overflowed, context }: { overflowed: boolean; context: StepContext },
+): void {
+  freeTensors([overflow]);
+  if (overflowed) context.optimizer.retract();
+  context.lossScale?.after({ overflow: overflowed });
 }
 
 /** Rows of the assign crops, each followed by the queue's, as `[assignCrops, rows, prototypes]`. */
@@ -136,10 +198,10 @@ function worldScores(
     batch: number;
     assignCrops: readonly number[];
     columns: number;
-    queue?: readonly Float32Array[];
+    queue: readonly Float32Array[];
   },
 ): { rows: number; scores: Float32Array<ArrayBuffer> } {
-  const { batch, assignCrops, columns, queue = [] } = parts;
+  const { batch, assignCrops, columns, queue } = parts;
   const queueRows = (queue[0]?.length ?? 0) / columns;
   const rows = batch + queueRows;
   const result = new Float32Array(assignCrops.length * rows * columns);

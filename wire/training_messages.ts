@@ -57,6 +57,9 @@ export const lifeMessages = {
     computeMs: milliseconds,
     syncMs: milliseconds,
     deviceBytes: z.number().min(0),
+    /** In mixed precision: the loss scale of this step, and the steps left out so far. */
+    lossScale: z.number().positive().optional(),
+    skippedSteps: z.number().int().min(0).optional(),
   }),
   /** Sinkhorn coordinator → controller: how evenly the step's samples use the prototypes. */
   "assignment": z.strictObject({ step, perplexity: z.number() }),

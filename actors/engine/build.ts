@@ -1,12 +1,13 @@
 /** From a configuration to a model and its optimiser. It decides nothing of its own. */
 import type { TrainConfig } from "../../config.ts";
 import { modelSpec } from "../../config/models.ts";
-import type { Device } from "../../device/device.ts";
+import type { AdapterDescription, Device } from "../../device/device.ts";
 import { adamw } from "../../optim/adamw.ts";
 import { larc } from "../../optim/larc.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
 import { sgd } from "../../optim/sgd.ts";
 import { buildSwavModel, type SwavModel } from "../../swav/model.ts";
+import type { Storage } from "../../tensor/tensor.ts";
 
 /** The configuration's network with fresh weights; `blank` leaves them zero, for a device that computes nothing. */
 export function buildModel(device: Device, config: TrainConfig, { blank = false } = {}): SwavModel {
@@ -17,6 +18,28 @@ export function buildModel(device: Device, config: TrainConfig, { blank = false 
     prototypes: config.prototypes.count,
     seed: blank ? undefined : config.seed,
   });
+}
+
+/** How the configuration stores activations. */
+export function storageOf({ precision }: TrainConfig): Storage {
+  return precision === "mixed" ? "f16" : "f32";
+}
+
+/**
+ * Makes sure that an adapter has what the configuration's precision needs.
+ *
+ * @throws {TypeError} When it has no half precision and the configuration wants it; names the trainer.
+ */
+export function checkPrecision(
+  { precision }: TrainConfig,
+  { adapter, trainer }: { adapter: AdapterDescription; trainer: string },
+): void {
+  if (precision === "f32" || adapter.features.includes("f16")) return;
+  const others = adapter.features.length === 0 ? "none of the optional features" : adapter.features.join(", ");
+  throw new TypeError(
+    `Cannot train in mixed precision on ${trainer}: its adapter "${adapter.name}" must have shader-f16, it has ` +
+      `${others}; set precision to "f32", or give ${trainer} another adapter (cluster.adapters)`,
+  );
 }
 
 /** The configuration's optimiser, without state yet. */

@@ -8,13 +8,14 @@ import { parseConfig, type TrainConfig } from "../../config.ts";
 import { planSlices, type SlicePlan } from "../../collectives/slices.ts";
 import type { AdapterDescription, Device, OpenOptions } from "../../device/device.ts";
 import type { Parameter } from "../../nn/module.ts";
+import { LossScale, type LossScaleOptions } from "../../optim/loss_scale.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
 import type { SwavModel } from "../../swav/model.ts";
 import { EmbeddingQueue } from "../../swav/queue.ts";
 import { prototypesName, trainStep } from "../../swav/train_step.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { Message } from "../../wire/messages.ts";
-import { buildModel, buildOptimizer } from "./build.ts";
+import { buildModel, buildOptimizer, checkPrecision, storageOf } from "./build.ts";
 import { GradientStream } from "./gradient_stream.ts";
 import { RemotePeers } from "./remote_peers.ts";
 import { checkChoices } from "./shapes.ts";
@@ -29,6 +30,8 @@ export interface EnginePorts {
   openDevice(options: OpenOptions): Promise<Device>;
   /** Monotonic milliseconds. */
   now(): number;
+  /** Of the loss scale in mixed precision; given by tests that cannot wait for thousands of steps. */
+  readonly lossScale?: LossScaleOptions;
   /** Makes the crops of a batch; given by tests that compare with crops from elsewhere. @default augmentation */
   views?(device: Device, batch: BatchMessage, config: TrainConfig): Tensor[];
 }
@@ -39,6 +42,8 @@ interface Session {
   readonly device: Device;
   readonly model: SwavModel;
   readonly optimizer: Optimizer;
+  /** In mixed precision. */
+  readonly lossScale: LossScale | undefined;
   readonly peers: RemotePeers;
   readonly plans: { readonly all: SlicePlan; readonly withoutPrototypes: SlicePlan };
   readonly parameters: ReadonlyMap<string, Parameter>;
@@ -100,6 +105,7 @@ export class Engine {
       adapter: message.adapter?.name,
       choices: message.choices,
     });
+    checkPrecision(config, { adapter: device.adapter, trainer: this.#ports.id });
     if (message.choices !== undefined) await checkChoices(device.adapter, { config, choices: message.choices });
     const model = buildModel(device, config);
     const { sliceBytes, stepTimeoutMs } = config.cluster;
@@ -112,6 +118,7 @@ export class Engine {
       device,
       model,
       optimizer: buildOptimizer(config),
+      lossScale: config.precision === "mixed" ? new LossScale(this.#ports.lossScale) : undefined,
       peers: new RemotePeers({ local, send: (sent) => this.#ports.send(sent), timeoutMs: stepTimeoutMs }),
       plans: {
         all: planSlices(backward, { sliceBytes, shards }),
@@ -147,7 +154,7 @@ export class Engine {
 
   async #step(step: number, learningRate: number): Promise<void> {
     const session = this.#configured();
-    const { config, device, model, optimizer, peers, replicas } = session;
+    const { config, device, model, optimizer, lossScale, peers, replicas } = session;
     const watch = new Stopwatch(() => this.#ports.now());
     for (const ahead of [step, step + 1]) {
       if (config.steps === undefined || ahead < config.steps) replicas.forEach((replica) => this.#want(ahead, replica));
@@ -161,6 +168,7 @@ export class Engine {
       views: (this.#ports.views ?? makeViews)(device, batch, config),
       queue: useQueue ? session.queues.get(batch.replica) : undefined,
     }));
+    const scale = lossScale?.value;
     const rows = await trainStep(inputs, {
       step,
       model,
@@ -171,6 +179,8 @@ export class Engine {
       assignCrops: config.assignCrops,
       temperature: config.loss.temperature,
       frozenPrototypes,
+      storage: storageOf(config),
+      lossScale,
       collective: config.syncBatchNormGroup === 1 ? undefined : timed.group,
       assigner: timed,
       gradients: new GradientStream({
@@ -188,6 +198,8 @@ export class Engine {
       replicas: rows,
       ...watch.report(),
       deviceBytes: device.memory.peakBytes,
+      lossScale: scale,
+      skippedSteps: lossScale?.skippedSteps,
     });
   }
 
@@ -199,8 +211,8 @@ export class Engine {
   }
 
   async #save(step: number): Promise<void> {
-    const { model, optimizer, queues, replicas } = this.#configured();
-    const taken = await snapshot({ model, optimizer, queues, whole: replicas[0] === 0 });
+    const { model, optimizer, lossScale, queues, replicas } = this.#configured();
+    const taken = await snapshot({ model, optimizer, lossScale, queues, whole: replicas[0] === 0 });
     for (const part of taken.parts) this.#ports.send({ type: "snapshot-part", step, part });
     this.#ports.send({ type: "snapshot-end", step, parts: taken.parts.length, digest: taken.digest });
   }
@@ -209,8 +221,8 @@ export class Engine {
     if (this.#parts.length !== parts) {
       throw new RangeError(`Checkpoint of step ${step} arrived with ${this.#parts.length} of ${parts} tensors`);
     }
-    const { model, optimizer, queues } = this.#configured();
-    restore(this.#parts, { model, optimizer, queues });
+    const { model, optimizer, lossScale, queues } = this.#configured();
+    restore(this.#parts, { model, optimizer, lossScale, queues });
     this.#parts = [];
     this.#ports.send({ type: "restored", step });
   }

@@ -8,7 +8,7 @@ import type { AdapterDescription } from "../../device/device.ts";
 import { type HeavyUse, RecordingDevice, type UnfitChoice } from "../../device/tune_shapes.ts";
 import { trainStep } from "../../swav/train_step.ts";
 import { toWire } from "../../wire/tensor.ts";
-import { buildModel } from "./build.ts";
+import { buildModel, storageOf } from "./build.ts";
 import { type BatchMessage, makeViews } from "./views.ts";
 
 /** What a step asks for, and which recorded variants it could not have. */
@@ -42,6 +42,7 @@ export async function stepUses(
     assignCrops,
     temperature: config.loss.temperature,
     frozenPrototypes: false,
+    storage: storageOf(config),
     assigner: {
       assign: () => Promise.resolve(new Float32Array(assignCrops.length * batch * config.prototypes.count)),
     },

@@ -5,6 +5,7 @@
  */
 import { sha256Hex } from "../../checkpoint/manifest.ts";
 import { loadStateDict, type StateDict, stateDict } from "../../nn/state_dict.ts";
+import type { LossScale } from "../../optim/loss_scale.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
 import type { SwavModel } from "../../swav/model.ts";
 import type { EmbeddingQueue } from "../../swav/queue.ts";
@@ -19,11 +20,14 @@ export type StatePart = Extract<Message, { type: "state-part" }>["part"];
 export interface StateHolders {
   readonly model: SwavModel;
   readonly optimizer: Optimizer;
+  /** In mixed precision. */
+  readonly lossScale?: LossScale;
   /** Queues of the local replicas, by replica. */
   readonly queues: ReadonlyMap<number, EmbeddingQueue>;
 }
 
 const stepCountName = "step_count";
+const lossScaleName = "loss_scale";
 const queuePattern = /^queue\.(\d+)\.(\d+)$/;
 const writtenPattern = /^queue\.(\d+)\.written$/;
 
@@ -31,7 +35,7 @@ const writtenPattern = /^queue\.(\d+)\.written$/;
 export async function snapshot(
   holders: StateHolders & { readonly whole: boolean },
 ): Promise<{ parts: StatePart[]; digest: string }> {
-  const { model, optimizer, queues, whole } = holders;
+  const { model, optimizer, lossScale, queues, whole } = holders;
   const state = await stateDict({ parameters: () => [...model.parameters], buffers: () => [...model.buffers] });
   const digest = weightsDigest(state, model);
   const parts: StatePart[] = [];
@@ -46,12 +50,13 @@ export async function snapshot(
   const values = await readTensors([...optimizer.state().values()]);
   names.forEach((name, index) => parts.push(part("optimizer", name, values[index].slice())));
   parts.push(part("optimizer", stepCountName, new Float32Array([optimizer.stepCount])));
+  if (lossScale !== undefined) parts.push(part("optimizer", lossScaleName, lossScale.state()));
   return { parts, digest };
 }
 
 /** Writes a whole state into the trainer; parts of other trainers' replicas are left out. */
 export function restore(parts: readonly StatePart[], holders: StateHolders): void {
-  const { model, optimizer, queues } = holders;
+  const { model, optimizer, lossScale, queues } = holders;
   const weights: StateDict = new Map();
   const state = new Map<string, Float32Array<ArrayBuffer>>();
   const rings = new Map<number, Float32Array<ArrayBuffer>[]>();
@@ -63,6 +68,7 @@ export function restore(parts: readonly StatePart[], holders: StateHolders): voi
     const count = writtenPattern.exec(name);
     if (file === "model") weights.set(name, { shape: tensor.shape, data });
     else if (name === stepCountName) stepCount = data[0];
+    else if (name === lossScaleName) lossScale?.load(data);
     else if (count !== null) written.set(Number(count[1]), data[0]);
     else if (ring !== null) {
       const own = rings.get(Number(ring[1])) ?? [];

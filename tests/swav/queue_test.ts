@@ -19,7 +19,9 @@ eachDevice("the queue keeps the newest embeddings of each assign crop and is use
   const queue = new EmbeddingQueue(device, shape);
   const pushed: Float32Array[] = [];
   for (let step = 0; step < 4; step++) {
-    assertEquals([queue.full, await queue.scores(model.prototypes) !== undefined], [step === 3, step === 3]);
+    const scores = queue.scores(model.prototypes);
+    assertEquals([queue.full, scores.length], step === 3 ? [true, 2] : [false, 0]);
+    freeTensors(scores);
     const values = numbers(3 * 2 * 5, step + 1);
     pushed.push(values);
     const embeddings = tensorFrom(device, values, [6, 5]);
@@ -34,13 +36,15 @@ eachDevice("the queue keeps the newest embeddings of each assign crop and is use
     assertEquals([...rings[index]], expected);
   }
   const [weights] = await readTensors([model.prototypes.weight.tensor]);
-  const scores = await queue.scores(model.prototypes);
+  const scores = queue.scores(model.prototypes);
+  const [, second] = await readTensors(scores);
   const product = Float32Array.from({ length: 6 * 7 }, (_, i) => {
     let sum = 0;
     for (let d = 0; d < 5; d++) sum += rings[1][Math.floor(i / 7) * 5 + d] * weights[d * 7 + i % 7];
     return sum;
   });
-  assertClose(scores?.[1] ?? [], product, { bound: 1e-6, what: "scores" });
+  assertClose(second, product, { bound: 1e-6, what: "scores" });
+  freeTensors(scores);
   freeTensors([...model.parameters, ...model.buffers].map(({ tensor }) => tensor));
 });
 
