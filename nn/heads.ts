@@ -3,6 +3,7 @@
  * PyTorch's do, classifiers as RegNet's. They know no loss.
  */
 import type { Device } from "../device/device.ts";
+import { cast } from "../tensor/ops/cast.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { BatchNorm, Linear } from "./layers.ts";
 import type { ForwardContext, Module, ModuleBuffer, Parameter } from "./module.ts";
@@ -26,7 +27,7 @@ export function projectionHead(
   return new ProjectionHead(options);
 }
 
-/** A multi-layer perceptron over rows: `[N, dims[0]]` → `[N, dims.at(-1)]`. */
+/** A multi-layer perceptron over rows: `[N, dims[0]]` → `[N, dims.at(-1)]`, f32 whatever lies between. */
 export class ProjectionHead implements Module {
   readonly #layers: readonly (Linear | BatchNorm)[];
 
@@ -64,14 +65,19 @@ export class ProjectionHead implements Module {
       if (current !== x) context.tape.release(current);
       current = next;
     }
-    return current;
+    const output = cast(context.tape, current, "f32");
+    if (output !== current) context.tape.release(current);
+    return output;
   }
 }
 
-/** Prototypes: a linear layer without bias, `[N, dim]` → scores `[N, count]`. Name: `weight`, `[count, dim]` in files. */
+/**
+ * Prototypes: a linear layer without bias, `[N, dim]` → scores `[N, count]`, in f32 also in mixed precision. Name:
+ * `weight`, `[count, dim]` in files.
+ */
 export function prototypes(options: HeadOptions & { dim: number; count: number }): Linear {
   const { dim, count, prefix = "", ...maker } = options;
-  return new Linear(maker, { name: prefix.replace(/\.$/, ""), inWidth: dim, width: count, bias: false });
+  return new Linear(maker, { name: prefix.replace(/\.$/, ""), inWidth: dim, width: count, bias: false, precise: true });
 }
 
 /** RegNet's classifier: normal weights of deviation 0.01, biases zero. Names: `weight`, `bias` behind the prefix. */

@@ -173,6 +173,7 @@ export class Linear implements Module {
   readonly weight: Parameter;
   readonly bias: Parameter | undefined;
   readonly #activation: Activation;
+  readonly #precise: boolean;
 
   constructor(
     maker: Maker,
@@ -189,10 +190,13 @@ export class Linear implements Module {
       shape?: readonly number[];
       /** @default "none" */
       activation?: Activation;
+      /** Compute in f32 also where activations are stored as f16. @default false */
+      precise?: boolean;
     },
   ) {
     const { name, inWidth, width, bias = true, shape = [width, inWidth], activation = "none" } = options;
     this.#activation = activation;
+    this.#precise = options.precise ?? false;
     const path = name === "" ? "" : `${name}.`;
     const bound = { kind: "uniform", bound: 1 / Math.sqrt(inWidth) } as const;
     this.weight = makeParameter(maker, {
@@ -222,7 +226,8 @@ export class Linear implements Module {
 
   /** The same as {@linkcode Linear.forward}, at once. */
   apply(x: Tensor, { tape, storage }: Pick<ForwardContext, "tape" | "storage">): Tensor {
-    return linear(tape, x, this.weight.tensor, this.bias?.tensor, { activation: this.#activation, storage });
+    const stored = this.#precise ? "f32" : storage;
+    return linear(tape, x, this.weight.tensor, this.bias?.tensor, { activation: this.#activation, storage: stored });
   }
 
   forward(x: Tensor, context: ForwardContext): Promise<Tensor> {

@@ -26,7 +26,7 @@ export async function checkpoint(
 ): Promise<Tensor> {
   const statistics = new SavedStatistics();
   if (!tape.gradients) return await run({ tape, statistics });
-  const first = new Tape(tape.device, { gradients: false });
+  const first = new Tape(tape.device, { gradients: false, halves: tape.halves });
   try {
     const output = await run({ tape: first, statistics });
     if (output === x) return x;

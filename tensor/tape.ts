@@ -7,6 +7,7 @@ import type { Device, DeviceBuffer } from "../device/device.ts";
 import { accumulate, add } from "../kernels/elementwise.ts";
 import type { Kernel } from "../kernels/kernel.ts";
 import type { Storage } from "../kernels/variant.ts";
+import type { HalfCopies } from "./halves.ts";
 import { bytesOf, sizeOf, type Tensor, tensorFrom, tensorOver } from "./tensor.ts";
 
 /** Gradients towards a step's inputs, in their order; `undefined` where none is needed. */
@@ -57,6 +58,8 @@ export interface BackwardOptions {
 export class Tape {
   readonly device: Device;
   readonly gradients: boolean;
+  /** Copies in f16 of parameters that convolutions read; each convolution makes its own without them. */
+  readonly halves: HalfCopies | undefined;
   readonly #steps: (Step | SegmentStep)[] = [];
   /** Tensors this tape owns, with the number of places that still need each. */
   #references = new Map<Tensor, number>();
@@ -68,9 +71,10 @@ export class Tape {
   #ones: Tensor | undefined;
   #state: "forward" | "backward" | "disposed" = "forward";
 
-  constructor(device: Device, options: { gradients: boolean }) {
+  constructor(device: Device, options: { gradients: boolean; halves?: HalfCopies }) {
     this.device = device;
     this.gradients = options.gradients;
+    this.halves = options.halves;
   }
 
   /** A tensor owned by this tape; contents undefined. */
@@ -232,7 +236,7 @@ export class Tape {
     gradients: Map<Tensor, Tensor>,
     onGradient: BackwardOptions["onGradient"],
   ): Promise<void> {
-    const again = new Tape(this.device, { gradients: true });
+    const again = new Tape(this.device, { gradients: true, halves: this.halves });
     again.#origin = this;
     again.#references = this.#references;
     again.#tracked = this.#tracked;

@@ -39,17 +39,17 @@ export interface BatchNormInputs extends NormParameters {
   readonly x: Tensor;
 }
 
-/** `gamma · (x − mean) / sqrt(variance + epsilon) + beta` per channel. */
+/** `gamma · (x − mean) / sqrt(variance + epsilon) + beta` per channel, stored as `x`. */
 export async function batchNorm(tape: Tape, inputs: BatchNormInputs, options: BatchNormOptions): Promise<Tensor> {
   const { x, gamma, beta } = inputs;
   const { training, relu = false } = options;
   const channels = gamma.size;
-  const shape: BatchNormShape = { rows: x.size / channels, channels };
+  const shape: BatchNormShape = { rows: x.size / channels, channels, storage: x.dtype };
   const table = training
     ? await batchTable(tape, { ...inputs, shape }, options)
     : tableFromRunning(tape, inputs, options);
   const { normaliser, owned } = table;
-  const output = tape.allocate(x.shape);
+  const output = tape.allocate(x.shape, x.dtype);
   tape.run(batchNormApply(shape, { relu }), [x, normaliser, output]);
   return tape.record({
     inputs: [x, gamma, beta],
@@ -91,7 +91,7 @@ async function backward(
   const sums: DeviceBuffer = await groupSums(tape, { sums: made.sums, channels, rows, groupRows }, options);
   let xGradient: Tensor | undefined;
   if (tape.needsGradient(x)) {
-    xGradient = tape.allocate(x.shape);
+    xGradient = tape.allocate(x.shape, x.dtype);
     device.run(
       batchNormInputGradient(shape, { relu, training }),
       [gradient.buffer, x.buffer, normaliser.buffer, ...(training ? [sums] : []), xGradient.buffer],

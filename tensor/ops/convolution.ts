@@ -32,9 +32,10 @@ export function convolutionShape(x: Tensor, weight: Tensor, geometry: Convolutio
   return { batch, height, width, inChannels, outChannels, kernelHeight, kernelWidth, stride, padding, groups };
 }
 
-/** Weights, which are f32, as convolutions of that storage read them. */
+/** Weights, which are f32, as convolutions of that storage read them, and whether the tape owns the copy. */
 export function weightsFor(tape: Tape, weight: Tensor, storage: Storage): { tensor: Tensor; owned: boolean } {
   if (weight.dtype === storage) return { tensor: weight, owned: false };
+  if (tape.halves !== undefined) return { tensor: tape.halves.of(weight), owned: false };
   const copy = tape.allocate(weight.shape, storage);
   tape.run(cast(weight.size, { from: weight.dtype, to: storage }), [weight, copy]);
   return { tensor: copy, owned: true };
