@@ -11,9 +11,11 @@ import {
   binding,
   clamped,
   type Elements,
+  elementsOf,
   fetchLength,
   fetchOf,
   foursOf,
+  gathering,
   rawType,
   rounded,
   storeOf,
@@ -54,7 +56,7 @@ export const conv2dForwardPlan: GemmPlanner<Conv2dShape, Conv2dForwardRole> = (s
   const pixels = batch * height * width;
   const input = convInput(shape, tile);
   const { channels, padded, taps } = input;
-  const weights: Elements = { name: "weights", storage, width: widthOf([groupOut], { storage, fetch: tile.fetch }) };
+  const weights = elementsOf("weights", [groupOut], { storage, fetch: tile.fetch });
   const output: Elements = { name: "output", storage, width: widthOf([groupOut], { storage }) };
   const partials = moments
     ? planPartials<Conv2dForwardRole>({ kind: "moments", channels: outChannels }, {
@@ -110,7 +112,7 @@ ${moments ? `${value} = ${rounded("stored", storage)};` : ""}
         ...(partials === undefined ? [] : [partials.buffer]),
       ],
       requires: storage === "f16" ? ["f16"] : [],
-      prelude: input.prelude,
+      prelude: `${input.prelude}\n${gathering(weights)}`,
       slice: `let group = slice;\nlet firstK = 0u;\nlet endK = ${taps * padded}u;`,
       left: pixelsByTaps(input, { pixels, panel: tile.panel }),
       right: weightsByTaps(weights, { groupIn: channels, groupOut, outChannels, padded, taps, panel: tile.panel }),

@@ -7,7 +7,19 @@ import { conv2dOutput, type Conv2dShape } from "../conv2d_shape.ts";
 import { range } from "../tiles.ts";
 import type { Storage } from "../variant.ts";
 import type { GemmBuffer, GemmOperand, TileSizes } from "./problem.ts";
-import { below, binding, type Elements, fetchLength, fetchOf, foursOf, rawType, vector4, widthOf } from "./quads.ts";
+import {
+  below,
+  binding,
+  type Elements,
+  elementsOf,
+  fetchLength,
+  fetchOf,
+  foursOf,
+  gathering,
+  rawType,
+  vector4,
+  widthOf,
+} from "./quads.ts";
 
 /** Roles of the tables that loads take besides the input. */
 type TableRole = "normaliser" | "gate";
@@ -59,7 +71,7 @@ type InputTile = Pick<TileSizes, "fetch"> & { readonly panel?: number };
 function layoutOf(shape: Conv2dShape, { fetch, panel }: InputTile) {
   const { inChannels, kernelHeight, kernelWidth, groups, storage = "f32" } = shape;
   const channels = inChannels / groups;
-  const elements: Elements = { name: "input", storage, width: widthOf([channels], { storage, fetch }) };
+  const elements = elementsOf("input", [channels], { storage, fetch });
   const length = fetchLength(elements);
   const tableWidth = widthOf([channels], { storage: "f32" });
   const table = (name: TableRole): Elements => ({ name, storage: "f32", width: tableWidth });
@@ -152,9 +164,12 @@ export function convInput(shape: Conv2dShape, tile: InputTile): ConvInput {
     ...layout,
     ...addressing(shape, layout),
     tables: tables.map(([table, role, length]) => binding<TableRole>(table, { role, access: "read", length })),
-    prelude: gated
-      ? `struct GatedInput { value: ${rawType(elements)}, ${fours.map((four) => `gate${four}: vec4f`).join(", ")} }`
-      : "",
+    prelude: [
+      gathering(elements),
+      ...(gated
+        ? [`struct GatedInput { value: ${rawType(elements)}, ${fours.map((four) => `gate${four}: vec4f`).join(", ")} }`]
+        : []),
+    ].join("\n"),
     raw: gated ? "GatedInput" : rawType(elements),
     finish: (name, { raw, pixel, tap }, { as, masks }) => {
       const inside = insideImage(shape, { pixel, tap });

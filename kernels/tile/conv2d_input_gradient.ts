@@ -14,9 +14,11 @@ import {
   binding,
   clamped,
   type Elements,
+  elementsOf,
   fetchLength,
   fetchOf,
   foursOf,
+  gathering,
   rawType,
   rounded,
   storeOf,
@@ -201,11 +203,8 @@ export const conv2dInputGradientPlan: GemmPlanner<Conv2dShape, Conv2dInputGradie
   const { storage = "f32", load = "plain" } = shape;
   const output = conv2dOutput(shape);
   const [groupIn, groupOut] = [inChannels / groups, outChannels / groups];
-  const outGradient: Elements = {
-    name: "outGradient",
-    storage,
-    width: widthOf([groupOut], { storage, fetch: tile.fetch }),
-  };
+  const outGradient = elementsOf("outGradient", [groupOut], { storage, fetch: tile.fetch });
+  const weights = { ...outGradient, name: "weights" };
   const inputGradient: Elements = { name: "inputGradient", storage, width: widthOf([groupIn], { storage }) };
   const geometry: Geometry = {
     shape,
@@ -243,16 +242,16 @@ export const conv2dInputGradientPlan: GemmPlanner<Conv2dShape, Conv2dInputGradie
       slices: groups * stride * stride,
       buffers: [
         binding(outGradient, { role: "outGradient", access: "read", length: output.outputLength }),
-        binding({ ...outGradient, name: "weights" }, { role: "weight", access: "read", length: output.weightLength }),
+        binding(weights, { role: "weight", access: "read", length: output.weightLength }),
         ...tables,
         binding(inputGradient, { role: "inputGradient", access: "write", length: output.inputLength }),
         ...(partials === undefined ? [] : [partials.buffer]),
       ],
       requires: storage === "f16" ? ["f16"] : [],
-      prelude: "",
+      prelude: [outGradient, weights].map(gathering).join("\n"),
       slice: sliceOf(geometry),
       left: gradientByTaps(outGradient, geometry),
-      right: weightsByChannels({ ...outGradient, name: "weights" }, geometry),
+      right: weightsByChannels(weights, geometry),
       result: resultOf(inputGradient, geometry, partials?.merged),
     },
   };

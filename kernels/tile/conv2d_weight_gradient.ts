@@ -10,7 +10,19 @@ import type { Conv2dWeightGradientRole } from "../operations.ts";
 import { once, pointwise, vectorOf } from "../wgsl.ts";
 import { type ConvInput, convInput } from "./conv2d_input.ts";
 import { type GemmOperand, type GemmPlanner, tilesOf } from "./problem.ts";
-import { binding, clamped, type Elements, fetchLength, fetchOf, foursOf, rawType, storeOf, widthOf } from "./quads.ts";
+import {
+  binding,
+  clamped,
+  type Elements,
+  elementsOf,
+  fetchLength,
+  fetchOf,
+  foursOf,
+  gathering,
+  rawType,
+  storeOf,
+  widthOf,
+} from "./quads.ts";
 
 /** Workgroups worth having before a sum is split no further: four for each multiprocessor of the largest GPUs. */
 const WORKGROUPS_WANTED = 512;
@@ -104,11 +116,7 @@ export const conv2dWeightGradientPlan: GemmPlanner<Conv2dShape, Conv2dWeightGrad
   const pixels = batch * height * width;
   const input = convInput(shape, { fetch: tile.fetch });
   const { channels, padded, taps } = input;
-  const outGradient: Elements = {
-    name: "outGradient",
-    storage,
-    width: widthOf([groupOut], { storage, fetch: tile.fetch }),
-  };
+  const outGradient = elementsOf("outGradient", [groupOut], { storage, fetch: tile.fetch });
   const m = taps * padded;
   const { rowTiles, columnTiles } = tilesOf({ m, n: groupOut }, tile);
   const tiling = { pixels, groups, tiles: rowTiles * columnTiles, weightBytes: 4 * weightLength };
@@ -145,7 +153,7 @@ export const conv2dWeightGradientPlan: GemmPlanner<Conv2dShape, Conv2dWeightGrad
         }),
       ],
       requires: storage === "f16" ? ["f16"] : [],
-      prelude: input.prelude,
+      prelude: `${input.prelude}\n${gathering(outGradient)}`,
       slice: `let group = slice / ${runs}u;
 let run = slice % ${runs}u;
 let firstK = run * ${runPixels}u;

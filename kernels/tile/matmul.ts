@@ -11,9 +11,11 @@ import {
   binding,
   clamped,
   type Elements,
+  elementsOf,
   fetchLength,
   fetchOf,
   foursOf,
+  gathering,
   rawType,
   storeOf,
   widthOf,
@@ -53,8 +55,8 @@ let ${name}_at = ${inK ? clamped(`${name}_k`, k, width) : `min(${name}_k, ${k - 
 export const matmulPlan: GemmPlanner<MatmulShape & { readonly storage?: Storage }, MatmulRole> = (shape, tile) => {
   const { m, n, k, transposeA = false, transposeB = false, accumulate = false, storage = "f32" } = shape;
   const { fetch, panel } = tile;
-  const left: Elements = { name: "left", storage, width: widthOf([transposeA ? m : k], { storage, fetch }) };
-  const right: Elements = { name: "right", storage, width: widthOf([transposeB ? k : n], { storage, fetch }) };
+  const left = elementsOf("left", [transposeA ? m : k], { storage, fetch });
+  const right = elementsOf("right", [transposeB ? k : n], { storage, fetch });
   const product: Elements = { name: "product", storage, width: widthOf([n], { storage }) };
   const forms = `${transposeA ? "ᵀ" : ""}·${transposeB ? "ᵀ" : ""}${accumulate ? " +=" : ""}`;
   const loaded = foursOf(product, { raw: fetchOf(product, "at"), as: "f32" })[0];
@@ -73,7 +75,7 @@ export const matmulPlan: GemmPlanner<MatmulShape & { readonly storage?: Storage 
         binding(product, { role: "product", access: "write", length: m * n }),
       ],
       requires: storage === "f16" ? ["f16"] : [],
-      prelude: "",
+      prelude: [left, right].map(gathering).join("\n"),
       slice: `let firstK = 0u;\nlet endK = ${k}u;`,
       left: matrix(left, { along: transposeA ? "position" : "k", positions: m, k, masked: k % panel !== 0 }),
       right: matrix(right, { along: transposeB ? "k" : "position", positions: n, k, masked: false }),

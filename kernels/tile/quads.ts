@@ -15,6 +15,11 @@ export interface Elements {
   readonly name: string;
   readonly storage: Storage;
   readonly width: Width;
+  /**
+   * Fetches eight f16 of strides that allow only 1 or 2, as words: five loads (four) instead of eight of two bytes. A kernel
+   * that has such an array needs its {@linkcode gathering}.
+   */
+  readonly gathers?: boolean;
 }
 
 /** The widest access that all of `strides` (elements) allow; 8, a 16-byte load, only of f16 and where asked for. */
@@ -24,48 +29,78 @@ export function widthOf(strides: readonly number[], options: { storage: Storage;
   return widths.find((width) => strides.every((stride) => stride % width === 0)) ?? 1;
 }
 
+/** An array that is fetched from, its neighbours as far apart as all of `strides` (elements) allow. */
+export function elementsOf(
+  name: string,
+  strides: readonly number[],
+  { storage, fetch }: { storage: Storage; fetch: TileSizes["fetch"] },
+): Elements {
+  const width = widthOf(strides, { storage, fetch });
+  return { name, storage, width, gathers: storage === "f16" && fetch === 8 && width <= 2 };
+}
+
 const scalar = (storage: Storage) => storage === "f16" ? "f16" : "f32";
 
 /** WGSL vector of four. */
 export const vector4 = (storage: Storage) => `vec4<${scalar(storage)}>`;
 
-function elementType({ storage, width }: Pick<Elements, "storage" | "width">): string {
+function elementType({ storage, width, gathers }: Elements): string {
+  if (gathers) return "u32";
   if (width === 8) return "vec4u";
   return width === 1 ? scalar(storage) : `vec${width}<${scalar(storage)}>`;
 }
 
 /** The binding of `length` elements. */
 export function binding<Role extends string>(
-  { name, storage, width }: Elements,
+  elements: Elements,
   { role, access, length }: { role: Role | "workspace"; access: "read" | "write"; length: number },
 ): GemmBuffer<Role> {
-  return { role, name, access, type: `array<${elementType({ storage, width })}, ${Math.ceil(length / width)}>` };
+  const { name, width, gathers } = elements;
+  const count = Math.ceil(length / (gathers ? 2 : width));
+  return { role, name, access, type: `array<${elementType(elements)}, ${count}>` };
 }
 
 /** WGSL type of what {@linkcode fetchOf} gives. */
-export const rawType = ({ storage, width }: Elements) => width === 8 ? "vec4u" : vector4(storage);
+export function rawType({ storage, width, gathers }: Elements): string {
+  if (gathers) return width === 2 ? "vec4u" : "array<u32, 6>";
+  return width === 8 ? "vec4u" : vector4(storage);
+}
 
 /** Elements that {@linkcode fetchOf} gives. */
-export const fetchLength = ({ width }: Elements): 4 | 8 => width === 8 ? 8 : 4;
+export const fetchLength = ({ width, gathers }: Elements): 4 | 8 => width === 8 || gathers ? 8 : 4;
 
-/** Expression that loads four (with a width of 8 eight) elements from element `at`, a name or a bracketed expression. */
-export function fetchOf({ name, storage, width }: Elements, at: string): string {
+/** WGSL at module scope of an array that gathers; empty for others. */
+export function gathering(elements: Elements): string {
+  const { name, width, gathers } = elements;
+  if (!gathers) return "";
+  const words = range(width === 2 ? 4 : 5).map((i) => `${name}[at / 2u + ${i}u]`).join(", ");
+  return `fn ${name}Halves(at: u32) -> ${rawType(elements)} { return ${rawType(elements)}(${words}${
+    width === 2 ? "" : ", at % 2u"
+  }); }`;
+}
+
+/** Expression that loads four (or {@linkcode fetchLength}) elements from element `at`, a name or a bracketed expression. */
+export function fetchOf({ name, storage, width, gathers }: Elements, at: string): string {
+  if (gathers) return `${name}Halves(${at})`;
   if (width >= 4) return `${name}[${at} / ${width}u]`;
   if (width === 2) return `${vector4(storage)}(${name}[${at} / 2u], ${name}[${at} / 2u + 1u])`;
   return `${vector4(storage)}(${range(4).map((i) => `${name}[${at} + ${i}u]`).join(", ")})`;
 }
 
 /** The fours in a fetched value, as `as`. */
-export function foursOf({ storage, width }: Elements, { raw, as }: { raw: string; as: Storage }): string[] {
-  if (width === 8) {
+export function foursOf(elements: Elements, { raw, as }: { raw: string; as: Storage }): string[] {
+  const { storage, width, gathers } = elements;
+  if (fetchLength(elements) === 4) return [as === storage ? raw : `${vector4(as)}(${raw})`];
+  const word = (i: number) =>
+    gathers && width === 1
+      ? `select(${raw}[${i}], (${raw}[${i}] >> 16u) | (${raw}[${i + 1}] << 16u), ${raw}[5] == 1u)`
+      : `${raw}.${"xyzw"[i]}`;
+  return [0, 2].map((i) =>
     // wgpu has no bitcast to vec4<f16>; it has no matrix units either, for which f16 is kept.
-    return as === "f16"
-      ? ["xy", "zw"].map((pair) => `bitcast<vec4<f16>>(${raw}.${pair})`)
-      : [["x", "y"], ["z", "w"]].map(([low, high]) =>
-        `vec4f(unpack2x16float(${raw}.${low}), unpack2x16float(${raw}.${high}))`
-      );
-  }
-  return [as === storage ? raw : `${vector4(as)}(${raw})`];
+    as === "f16"
+      ? `bitcast<vec4<f16>>(vec2u(${word(i)}, ${word(i + 1)}))`
+      : `vec4f(unpack2x16float(${word(i)}), unpack2x16float(${word(i + 1)}))`
+  );
 }
 
 /** Where a fetch of `width` elements at `position`, WGSL, may start so that it stays below `count`. */

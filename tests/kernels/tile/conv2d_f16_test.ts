@@ -1,18 +1,6 @@
 import { base, type ConvCase, examine, pointwise } from "./conv2d_exam.ts";
 
 const CASES: readonly ConvCase[] = [
-  ["7x5, stride 2, padding 2, f16", "tile 32x32", {
-    ...base,
-    height: 13,
-    width: 11,
-    inChannels: 16,
-    outChannels: 15,
-    kernelHeight: 7,
-    kernelWidth: 5,
-    stride: 2,
-    padding: 2,
-    storage: "f16",
-  }],
   ["3x3 in groups of 8, stride 2, f16, normalised relu gated, moments", "tile 32x32", {
     ...base,
     inChannels: 16,
