@@ -3,6 +3,7 @@
  * so that no archive grows on reading, and so are entries that overlap. It knows nothing of what is inside.
  * Format: PKWARE's APPNOTE.TXT 6.3.
  */
+import zlib from "node:zlib";
 import { WeightsError } from "./error.ts";
 
 /** Entries an archive may have; the largest published state dicts have some thousand. */
@@ -112,17 +113,16 @@ function big(view: DataView, at: number): number {
   return Number(value);
 }
 
-const crcTable = Uint32Array.from({ length: 256 }, (_, byte) => {
-  let value = byte;
-  for (let bit = 0; bit < 8; bit++) value = value & 1 ? 0xedb88320 ^ (value >>> 1) : value >>> 1;
-  return value;
-});
+/** Bytes that the library takes at once. */
+const CHUNK_BYTES = 2 ** 28;
 
 /** CRC-32 (IEEE 802.3), as zip uses it. */
-export function crc32(bytes: Uint8Array): number {
-  let value = 0xffffffff;
-  for (let i = 0; i < bytes.length; i++) value = crcTable[(value ^ bytes[i]) & 255] ^ (value >>> 8);
-  return (value ^ 0xffffffff) >>> 0;
+export function crc32(bytes: Uint8Array<ArrayBuffer>): number {
+  let value = 0;
+  for (let at = 0; at < bytes.byteLength; at += CHUNK_BYTES) {
+    value = zlib.crc32(bytes.subarray(at, at + CHUNK_BYTES), value);
+  }
+  return value;
 }
 
 function broken(what: string): WeightsError {
