@@ -100,9 +100,11 @@ export async function exportWeights(
   const target = await freeTarget(out, format);
   const source = await openWeights(from, reading);
   if (format === "onnx") {
-    const { pieces, count, leftOut } = writeOnnx(source);
+    const dataFile = `${target.file}.data`;
+    const { pieces, count, leftOut, data } = writeOnnx(source, { dataFile: basename(dataFile) });
+    if (data !== undefined) await writeNew(dataFile, data);
     await writeNew(target.file, pieces);
-    return { source, files: [target.file], count, leftOut };
+    return { source, files: [target.file, ...data === undefined ? [] : [dataFile]], count, leftOut };
   }
   const imageSize = source.config && Math.max(...source.config.crops.map(({ size }) => size));
   const { pieces, config, count, leftOut } = writeWeights(source, {
@@ -155,7 +157,8 @@ async function freeTarget(out: string, format: ExportFormat): Promise<Target> {
   const target: Target = isFile
     ? { container: torchEndings.includes(ending) ? "torch" : "safetensors", file: path }
     : { container: "safetensors", file: `${path}/model.safetensors`, folder: path };
-  for (const file of [target.file, ...target.folder === undefined ? [] : [`${target.folder}/config.json`]]) {
+  const others = format === "onnx" ? [`${path}.data`] : target.folder === undefined ? [] : [`${path}/config.json`];
+  for (const file of [target.file, ...others]) {
     if (await Deno.stat(file).then(() => true, () => false)) {
       throw new WeightsError(`Cannot write ${file}: it exists; choose another --out or remove it`);
     }

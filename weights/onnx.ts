@@ -4,7 +4,6 @@
  * Format: onnx.proto3 of ONNX 1.12, operator set 17.
  */
 import { regnetBlocks, type RegnetSpec } from "../nn/regnet_spec.ts";
-import { WeightsError } from "./error.ts";
 import { floatsOf } from "./floats.ts";
 import { trunkTensors } from "./network.ts";
 import { ProtobufMessage } from "./protobuf.ts";
@@ -12,10 +11,11 @@ import { type NetworkWeights, renameWeights } from "./weights.ts";
 import type { WeightsFiles } from "./write.ts";
 
 const IR_VERSION = 8, OPERATOR_SET = 17;
+const PAGE_BYTES = 4096;
 /** Protobuf's readers take no more. */
 const BYTES_MAX = 2 ** 31 - 1;
 /** Field numbers and constants of onnx.proto3. */
-const FLOAT = 1;
+const FLOAT = 1, EXTERNAL = 1;
 const ATTRIBUTE_FLOAT = 1, ATTRIBUTE_INT = 2, ATTRIBUTE_INTS = 7;
 /** PyTorch's, which every published RegNet uses. */
 const BATCH_NORM_EPSILON = 1e-5;
@@ -114,21 +114,49 @@ function valueInfo(name: string, lengths: readonly (number | string)[]): Protobu
   return new ProtobufMessage().text(1, name).message(2, new ProtobufMessage().message(1, tensor));
 }
 
+/** Weights in a file beside the graph's. */
+class DataFile {
+  readonly pieces: Uint8Array<ArrayBuffer>[] = [];
+  #byteLength = 0;
+
+  constructor(readonly name: string) {}
+
+  /** Adds bytes where a page starts, so that readers can map them; where that is. */
+  add(bytes: Uint8Array<ArrayBuffer>): number {
+    const padding = (PAGE_BYTES - this.#byteLength % PAGE_BYTES) % PAGE_BYTES;
+    const offset = this.#byteLength + padding;
+    this.pieces.push(new Uint8Array(padding), bytes);
+    this.#byteLength = offset + bytes.byteLength;
+    return offset;
+  }
+}
+
+/** A tensor with its bytes, or with where they lie. */
 function initialiser(
-  name: string,
-  { shape, bytes }: { shape: readonly number[]; bytes: Uint8Array<ArrayBuffer> },
+  { name, shape, bytes }: { name: string; shape: readonly number[]; bytes: Uint8Array<ArrayBuffer> },
+  data: DataFile | undefined,
 ): ProtobufMessage {
-  return new ProtobufMessage().integers(1, shape).integer(2, FLOAT).text(8, name).bytes(9, bytes);
+  const tensor = new ProtobufMessage().integers(1, shape).integer(2, FLOAT).text(8, name);
+  if (data === undefined) return tensor.bytes(9, bytes);
+  const entries = { location: data.name, offset: data.add(bytes), length: bytes.byteLength };
+  for (const [key, value] of Object.entries(entries)) {
+    tensor.message(13, new ProtobufMessage().text(1, key).text(2, String(value)));
+  }
+  return tensor.integer(14, EXTERNAL);
+}
+
+/** An ONNX file, and the file of its weights where they lie in one of their own. */
+export interface OnnxFiles extends Omit<WeightsFiles, "config"> {
+  /** The weights' file in order; none where the ONNX file holds them. */
+  readonly data?: readonly Uint8Array<ArrayBuffer>[];
 }
 
 /**
- * Trunk and classifier as an ONNX file; halves and doubles become f32. Equal weights give equal files.
- *
- * @throws {WeightsError} above 2 GiB, where protobuf ends.
+ * Trunk and classifier as an ONNX file; halves and doubles become f32. Equal weights give equal files. Above 2 GiB, where
+ * protobuf ends, weights lie in a file of their own, which must stay beside it under the name `dataFile`.
  */
-export function writeOnnx(
-  weights: NetworkWeights,
-): Omit<WeightsFiles, "config"> {
+export function writeOnnx(weights: NetworkWeights, options: { dataFile: string; bytesMax?: number }): OnnxFiles {
+  const { dataFile, bytesMax = BYTES_MAX } = options;
   const { spec } = weights;
   const { tensors, leftOut } = renameWeights(weights, "torchvision");
   const graph = new Graph();
@@ -142,24 +170,19 @@ export function writeOnnx(
   }
   graph.message.text(2, "regnet");
   // Shapes as the operators need them, whatever trailing ones a file left off.
-  const shapes = new Map([...trunkTensors(spec)].map(({ name, shape }) => [name.slice("trunk.".length), shape]));
+  const shapes = new Map(trunkTensors(spec).map(({ name, shape }) => [name.slice("trunk.".length), shape]));
   if (classes !== undefined) shapes.set("fc.weight", [classes, width]);
-  let count = 0;
-  for (const [name, tensor] of tensors) {
-    if (name.endsWith("num_batches_tracked")) continue;
-    const floats = floatsOf(tensor);
-    const bytes = new Uint8Array(floats.buffer, floats.byteOffset, floats.byteLength);
-    graph.message.message(5, initialiser(name, { shape: shapes.get(name) ?? tensor.shape, bytes }));
-    count++;
-  }
+  const floats = [...tensors].filter(([name]) => !name.endsWith("num_batches_tracked")).map(([name, tensor]) => {
+    const { buffer, byteOffset, byteLength } = floatsOf(tensor);
+    return { name, shape: shapes.get(name) ?? tensor.shape, bytes: new Uint8Array(buffer, byteOffset, byteLength) };
+  });
+  // Names and shapes take far less than the rest of a kilobyte each.
+  const total = floats.reduce((sum, { bytes }) => sum + bytes.byteLength + 1024, graph.message.byteLength);
+  const data = total > bytesMax ? new DataFile(dataFile) : undefined;
+  for (const tensor of floats) graph.message.message(5, initialiser(tensor, data));
   graph.message.message(11, valueInfo("images", ["batch", 3, "height", "width"]));
   for (const output of outputs) graph.message.message(12, output);
   const model = new ProtobufMessage().integer(1, IR_VERSION).text(2, "seer").message(7, graph.message)
     .message(8, new ProtobufMessage().text(1, "").integer(2, OPERATOR_SET));
-  if (model.byteLength > BYTES_MAX) {
-    throw new WeightsError(
-      `Cannot write an ONNX file of ${model.byteLength} bytes: it must stay below 2 GiB; export another format`,
-    );
-  }
-  return { pieces: model.pieces, count, leftOut };
+  return { pieces: model.pieces, count: floats.length, leftOut, data: data?.pieces };
 }

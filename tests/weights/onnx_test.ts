@@ -15,7 +15,7 @@ import { specs, weightsOf } from "./networks.ts";
 
 /** A whole file, and what it could not hold. */
 function onnxOf(weights: NetworkWeights) {
-  const { pieces, ...rest } = writeOnnx(weights);
+  const { pieces, ...rest } = writeOnnx(weights, { dataFile: "weights.data" });
   return { bytes: joined(pieces), ...rest };
 }
 
@@ -81,6 +81,26 @@ Deno.test("an exported file takes any number and size of images, with and withou
       const { features } = await infer(bytes, { images: new Float32Array(count).fill(0.5), shape });
       assertEquals(features.length, shape[0] * 12);
     }
+  }
+});
+
+Deno.test("weights too large for one file lie in another beside it, and onnxruntime computes the same from both", async () => {
+  const { weights, images, shape } = await referenceWeights();
+  const one = onnxOf(weights);
+  assertEquals(one.data, undefined);
+  const { pieces, data } = writeOnnx(weights, { dataFile: "b.onnx.data", bytesMax: 10_000 });
+  assert(data);
+  const folder = await Deno.makeTempDir({ prefix: "seer-onnx-" });
+  try {
+    await Deno.writeFile(`${folder}/b.onnx`, joined(pieces));
+    await Deno.writeFile(`${folder}/b.onnx.data`, joined(data));
+    const session = await InferenceSession.create(`${folder}/b.onnx`, { intraOpNumThreads: 1, interOpNumThreads: 1 });
+    const { features } = await session.run({ images: new Tensor("float32", images, shape) });
+    await session.release();
+    assertEquals(features.data, (await infer(one.bytes, { images, shape })).features);
+    assertThrows(() => readWeights(joined(pieces)), WeightsError, "lies in another file");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
   }
 });
 
