@@ -5,10 +5,11 @@
 import type { RunEvent } from "../../actors/events.ts";
 import { learningRateAt } from "../../actors/step_record.ts";
 import type { Device } from "../../device/device.ts";
-import { buildModel, buildOptimizer } from "../../actors/engine/build.ts";
+import { buildModel, buildOptimizer, storageOf } from "../../actors/engine/build.ts";
 import type { TrainConfig } from "../../config.ts";
 import type { Parameter } from "../../nn/module.ts";
-import { loadStateDict, stateDict } from "../../nn/state_dict.ts";
+import { loadStateDict, type StateDict, stateDict } from "../../nn/state_dict.ts";
+import { LossScale } from "../../optim/loss_scale.ts";
 import { PLATEAU_START } from "../../optim/schedule.ts";
 import { assignWorld } from "../../swav/assign.ts";
 import { type GradientSum, trainStep } from "../../swav/train_step.ts";
@@ -19,12 +20,51 @@ import { clusterOf } from "./pretrain_cluster.ts";
 import { cropsOf, initialState, pretrainConfig, stepsOf } from "./pretrain_case.ts";
 import { readReference } from "./read_reference.ts";
 
-const bounds = { learningRate: 1e-12, loss: 1e-5, gradientNorm: 1e-4, weight: 1e-3, statistics: 1e-3 } as const;
+const bounds = {
+  learningRate: 1e-12,
+  loss: 1e-5,
+  mixedLoss: 0.01,
+  gradientNorm: 1e-4,
+  weight: 1e-3,
+  statistics: 1e-3,
+} as const;
+
+/** What ten steps gave. */
+interface TenSteps {
+  readonly losses: readonly number[];
+  readonly rates: readonly number[];
+  readonly norms: readonly number[];
+  readonly state: StateDict;
+}
 
 /** Rows for `folder`'s pretrain_steps.safetensors with one replica in one process. */
 export async function comparePretrainSteps(folder: string, device: Device): Promise<ReferenceRow[]> {
   const reference = await referenceArrays(folder, "pretrain_steps");
-  const config = pretrainConfig(reference, { trainers: 1, runFolder: "" });
+  const { losses, rates, norms, state } = await takeSteps(reference, { device, precision: "f32" });
+  return [
+    ...stepRows("one process", reference, { losses, rates }),
+    ...reference.setting<number[]>("gradient_norms").map((norm, step) =>
+      row(`one process: gradient norm ${step}`, { ours: [norms[step]], reference: [norm], bound: bounds.gradientNorm })
+    ),
+    ...weightRows("one process", reference, (name) => state.get(name)?.data ?? new Float32Array()),
+  ];
+}
+
+/** The losses alone, of the same steps in mixed precision. */
+export async function compareMixedSteps(folder: string, device: Device): Promise<ReferenceRow[]> {
+  const reference = await referenceArrays(folder, "pretrain_steps");
+  const { losses } = await takeSteps(reference, { device, precision: "mixed" });
+  return reference.setting<number[]>("losses").map((loss, step) =>
+    row(`mixed precision: loss ${step}`, { ours: [losses[step]], reference: [loss], bound: bounds.mixedLoss })
+  );
+}
+
+async function takeSteps(
+  reference: ReferenceArrays,
+  { device, precision }: { device: Device; precision: TrainConfig["precision"] },
+): Promise<TenSteps> {
+  const config = { ...pretrainConfig(reference, { trainers: 1, runFolder: "" }), precision };
+  const lossScale = precision === "mixed" ? new LossScale() : undefined;
   const model = buildModel(device, config);
   const whole = { parameters: () => [...model.parameters], buffers: () => [...model.buffers] };
   loadStateDict(whole, initialState(reference));
@@ -44,6 +84,8 @@ export async function comparePretrainSteps(folder: string, device: Device): Prom
       assignCrops: config.assignCrops,
       temperature: config.loss.temperature,
       frozenPrototypes: step < config.prototypes.frozenSteps,
+      storage: storageOf(config),
+      lossScale,
       assigner: { assign: (request) => Promise.resolve(assignAlone(config, request)) },
       gradients,
     });
@@ -54,13 +96,7 @@ export async function comparePretrainSteps(folder: string, device: Device): Prom
   const state = await stateDict(whole);
   optimizer.dispose();
   freeTensors([...model.parameters, ...model.buffers].map(({ tensor }) => tensor));
-  return [
-    ...stepRows("one process", reference, { losses, rates }),
-    ...reference.setting<number[]>("gradient_norms").map((norm, step) =>
-      row(`one process: gradient norm ${step}`, { ours: [norms[step]], reference: [norm], bound: bounds.gradientNorm })
-    ),
-    ...weightRows("one process", reference, (name) => state.get(name)?.data ?? new Float32Array()),
-  ];
+  return { losses, rates, norms, state };
 }
 
 /** The same rows (without gradient norms) for a cluster of `trainers` trainers with one replica each. */
