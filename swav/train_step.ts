@@ -7,6 +7,7 @@ import type { Parameter } from "../nn/module.ts";
 import type { LossScale } from "../optim/loss_scale.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import { concatRows } from "../tensor/ops/rows.ts";
+import { HalfCopies } from "../tensor/halves.ts";
 import { l2Normalize } from "../tensor/ops/l2_normalize.ts";
 import { markOverflow } from "../tensor/ops/update.ts";
 import { Tape } from "../tensor/tape.ts";
@@ -68,7 +69,8 @@ export interface ReplicaResult {
 export async function trainStep(inputs: readonly ReplicaInput[], context: StepContext): Promise<ReplicaResult[]> {
   const { model, gradients, replicas } = context;
   model.prototypes.normalize();
-  const tapes = inputs.map(() => new Tape(model.device, { gradients: true }));
+  const halves = context.storage === "f16" ? new HalfCopies(model.device) : undefined;
+  const tapes = inputs.map(() => new Tape(model.device, { gradients: true, halves }));
   try {
     const forwards = await Promise.all(inputs.map((input, index) => forward(tapes[index], input, context)));
     const { codes, deviations } = await assign(forwards, context);
@@ -85,6 +87,7 @@ export async function trainStep(inputs: readonly ReplicaInput[], context: StepCo
     }));
   } finally {
     for (const tape of tapes) tape.dispose();
+    halves?.drop();
   }
 }
 
