@@ -15,6 +15,7 @@
  */
 export type { RunEvent, RunFailure, StepRecord } from "./actors/events.ts";
 export { readMetrics } from "./actors/run_files.ts";
+export { evaluateProtocol, type EvaluateProtocolOptions, type FewImages } from "./api/evaluate_protocol.ts";
 export { evaluateRun, type EvaluateRunOptions } from "./api/evaluate_run.ts";
 export { pretrain, type PretrainOptions, RunFailedError, type RunResult } from "./api/pretrain.ts";
 export { type Recipe, resolveRecipe } from "./api/recipe.ts";
@@ -43,9 +44,18 @@ export {
   type TrainConfig,
   type TrainConfigInput,
 } from "./config.ts";
+export {
+  averagePrecision,
+  type Mark,
+  type MeanAveragePrecision,
+  meanAveragePrecision,
+  type PrecisionRule,
+} from "./evaluate/average_precision.ts";
 export { knnAccuracy, type KnnOptions, type Labelled } from "./evaluate/knn.ts";
 export { linearProbe, type ProbeOptions } from "./evaluate/linear_probe.ts";
 export { type Matrix, matrixFrom } from "./evaluate/matrix.ts";
+export { formatProtocol } from "./evaluate/protocol_text.ts";
+export { PROTOCOL_NAMES, type ProtocolResult, type ProtocolRow, type ProtocolSettings } from "./evaluate/protocols.ts";
 export { type EvaluationReport, type EvaluationRow, formatReport } from "./evaluate/report.ts";
 export { retrieval, type RetrievalOptions, type RetrievalResult } from "./evaluate/retrieval.ts";
 export { formatPlan, type Plan, type PlanOptions, planRun } from "./plan.ts";

@@ -5,6 +5,7 @@
  */
 import { embedFiles, evaluateHere, openRunTrunk, type OpenTrunk, viewSize } from "./compute.ts";
 import { parseConfig } from "../config.ts";
+import { protocolHere } from "./protocol_here.ts";
 import { stepUses } from "../actors/engine/shapes.ts";
 import { openDevice } from "../device/open.ts";
 import { tune } from "../device/tuner.ts";
@@ -36,6 +37,10 @@ async function serve(request: Request): Promise<void> {
   if (request.kind === "evaluate") {
     const report = await evaluateHere(request.run, request.data, (name, done, total) => onProgress(done, total, name));
     return send({ kind: "report", report });
+  }
+  if (request.kind === "protocol") {
+    const result = await protocolHere(request, (name, done, total) => onProgress(done, total, name));
+    return send({ kind: "result", result });
   }
   if (request.kind === "tune") return await tuneHere(request);
   if (request.kind === "open") {

@@ -6,11 +6,14 @@ import type { TrainConfig } from "../config.ts";
 import type { View } from "../evaluate/features.ts";
 import type { AdapterDescription } from "../device/device.ts";
 import type { TunedChoice } from "../device/tuner.ts";
+import type { ProtocolResult } from "../evaluate/protocols.ts";
 import type { EvaluationReport } from "../evaluate/report.ts";
+import type { ProtocolRequest } from "./evaluate_protocol.ts";
 
 /** One line of the child's stdin. */
 export type Request =
   | { readonly kind: "evaluate"; readonly run: string; readonly data?: string }
+  | ({ readonly kind: "protocol" } & ProtocolRequest)
   | { readonly kind: "open"; readonly path: string; readonly random: boolean }
   | { readonly kind: "embed"; readonly files: readonly string[]; readonly size?: number; readonly view?: View }
   | {
@@ -26,6 +29,7 @@ export type Answer =
   | { readonly kind: "chosen"; readonly choice: TunedChoice }
   | { readonly kind: "tuned" }
   | { readonly kind: "report"; readonly report: EvaluationReport }
+  | { readonly kind: "result"; readonly result: ProtocolResult }
   | { readonly kind: "opened"; readonly width: number; readonly size: number; readonly config: TrainConfig }
   /** `rows · columns` 32-bit floats in the machine's byte order follow the line. */
   | { readonly kind: "features"; readonly rows: number; readonly columns: number }

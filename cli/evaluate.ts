@@ -1,15 +1,29 @@
-/** The command `evaluate`: k-NN, linear probe and retrieval of a run's trunk beside a random one and raw pixels. */
+/**
+ * The command `evaluate`: of a run, k-NN, linear probe and retrieval of its trunk beside a random one and raw pixels; of
+ * any weights, one protocol by name.
+ */
 import { resolve } from "node:path";
 import { checkEvaluation, evaluateRun } from "../api/evaluate_run.ts";
 import { ConfigError } from "../config.ts";
 import { formatReport } from "../evaluate/report.ts";
+import { PROTOCOL_NAMES } from "../evaluate/protocols.ts";
 import type { CommandLine } from "./arguments.ts";
+import { protocolCommand } from "./protocol.ts";
 
-/** Runs `evaluate RUN`; resolves to the exit code. */
-export async function evaluateCommand({ operands, options, overrides }: CommandLine): Promise<number> {
+/** Runs `evaluate RUN` or `evaluate PROTOCOL --weights FILE --data DIR`; resolves to the exit code. */
+export async function evaluateCommand(line: CommandLine): Promise<number> {
+  const { operands, options, overrides } = line;
   const [folder] = operands;
   if (folder === undefined) {
-    throw new ConfigError("run", "evaluate needs the folder of a run: deno task evaluate runs/NAME");
+    throw new ConfigError(
+      "run",
+      "evaluate needs the folder of a run, or a protocol with --weights and --data: deno task evaluate runs/NAME",
+    );
+  }
+  if (
+    PROTOCOL_NAMES.includes(folder as typeof PROTOCOL_NAMES[number]) || overrides.some(([key]) => key === "weights")
+  ) {
+    return await protocolCommand(folder, line);
   }
   const other = overrides.find(([key]) => key !== "data" && key !== "data.folder");
   if (other !== undefined) {

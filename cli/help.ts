@@ -8,6 +8,9 @@ export const helpText = `SEER on Deno: self-supervised pretraining of RegNetY wi
   deno task tune [--preset NAME] [--config FILE] [--KEY VALUE …] [--again]
                                                 time a run's kernels ahead of it
   deno task evaluate RUN [--data DIR] [--json FILE]
+  deno task evaluate PROTOCOL --weights FILE --data DIR [--json FILE]
+                     knn, retrieval, svm, low-shot-svm, linear, linear-swav, multi-label,
+                     finetune, finetune-vissl, low-shot, low-shot-swav (docs/evaluation.md)
   deno task seer export --weights RUN|FILE --format torchvision|timm|vissl|hf|onnx [--out PATH]
                                                 weights for another library
   deno task seer import FILE --out FILE [--format NAME] [--network NAME]

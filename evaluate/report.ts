@@ -1,5 +1,6 @@
 /** What an evaluation found, as plain numbers, and as a table for people. It computes nothing. */
 import type { RetrievalResult } from "./retrieval.ts";
+import { layOut } from "./table.ts";
 
 /** One kind of features. */
 export interface EvaluationRow {
@@ -63,12 +64,4 @@ export function formatReport(report: EvaluationReport): string {
   }
   if (unreadable.length > 0) lines.push(`${unreadable.length} unreadable images were left out`);
   return lines.join("\n");
-}
-
-function layOut(rows: readonly (readonly string[])[]): string[] {
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
-  const lines = rows.map((row) =>
-    row.map((text, column) => column === 0 ? text.padEnd(widths[0]) : text.padStart(widths[column])).join("  ")
-  );
-  return [lines[0], widths.map((width) => "─".repeat(width)).join("  "), ...lines.slice(1)];
 }

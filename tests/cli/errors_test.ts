@@ -158,3 +158,21 @@ Deno.test("an adapter that is too small is refused with what does not fit, and n
     assertEquals(await Deno.stat(`${folder}/big`).then(() => true, () => false), false);
   });
 });
+
+Deno.test("evaluate by a protocol refuses what it cannot use before a GPU is looked for", async () => {
+  await withFolders(async (folder) => {
+    const images = `${folder}/labelled`;
+    const weights = "tests/golden/weights/regnet_torchvision.pth";
+    const refused = async (args: readonly string[], expected: readonly string[]) =>
+      assertRefused(await run(["evaluate", ...args], noGpu), expected);
+    await refused(["kn", "--weights", weights, "--data", images], ['no protocol "kn"', '"knn"', "low-shot-svm"]);
+    await refused(["knn", "--weights", weights], ["a protocol needs --data"]);
+    await refused(["knn", "--weight", weights, "--data", images], ["no option --weight", "--weights"]);
+    await refused(["knn", "--weights", weights, "--data", `${folder}/images`], ["one sub-folder per category"]);
+    await refused(["knn", "--weights", `${folder}/none.pth`, "--data", images], ["does not exist"]);
+    await refused(["low-shot", "--weights", weights, "--data", images, "--share", "2"], ['--share cannot be "2"']);
+    await refused(["low-shot", "--weights", weights, "--data", images, "--per-class", "99"], ["images per class"]);
+    await Deno.writeTextFile(`${folder}/tags.csv`, "path,labels\na.png,x;y\nb.png,y\nc.png,x;y\nd.png,x;y\n");
+    await refused(["knn", "--weights", weights, "--data", `${folder}/tags.csv`], ["it needs one class per image"]);
+  });
+});

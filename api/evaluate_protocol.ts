@@ -1,0 +1,98 @@
+/**
+ * Judges weights by one protocol, in a process that sees the GPU. What is measured is decided in `evaluate/`; all that can
+ * be refused without a device is refused here.
+ */
+import { resolve } from "node:path";
+import { ConfigError } from "../config.ts";
+import { openEvaluationSet } from "../evaluate/labelled_set.ts";
+import { lowShotIds, lowShotList, readLowShotList } from "../evaluate/low_shot.ts";
+import { PROTOCOL_NAMES, type ProtocolResult, type ProtocolSettings, requireLabelling } from "../evaluate/protocols.ts";
+import { nearest } from "../config/nearest.ts";
+import { GpuClient, type OnProgress } from "./gpu_client.ts";
+import { openWeights } from "./weights.ts";
+
+/** Which of the training images a protocol learns from. */
+export interface FewImages {
+  /** A share of each class. */
+  readonly share?: number;
+  /** Images of each class. */
+  readonly perClass?: number;
+  /** A file that names them, one a line. */
+  readonly list?: string;
+}
+
+/** Options of {@linkcode evaluateProtocol}. */
+export interface EvaluateProtocolOptions {
+  /** A run's folder, one of its checkpoints, or a file of weights in any format that `openWeights` reads. */
+  readonly weights: string;
+  /** Labelled images: a folder of classes, of PASCAL VOC or of idx files, or a list (`.csv`, `.txt`). */
+  readonly data: string;
+  /** Replaces published settings. */
+  readonly settings?: ProtocolSettings;
+  /** @default all training images */
+  readonly few?: FewImages;
+  /** Writes the names of the training images that were used to this file, for `few.list`. */
+  readonly writeList?: string;
+  /** Whose features: the trunk's, or the projection head's output. @default "trunk" */
+  readonly features?: "trunk" | "head";
+  /** Random weights in place of the file's, for comparison. @default false */
+  readonly random?: boolean;
+  readonly onProgress?: OnProgress;
+  readonly log?: (line: string) => void;
+}
+
+/** Everything that the process with the GPU is told. */
+export type ProtocolRequest =
+  & Pick<EvaluateProtocolOptions, "weights" | "data" | "settings" | "features" | "random">
+  & { readonly name: string; readonly trainIds?: readonly number[] };
+
+/**
+ * Runs a protocol of {@linkcode PROTOCOL_NAMES} on weights.
+ *
+ * @throws {ConfigError} when there is no such protocol, or options contradict each other
+ * @throws {WeightsError} when the weights do not fit
+ * @throws {Error} when the images have no labels that the protocol can use
+ */
+export async function evaluateProtocol(name: string, options: EvaluateProtocolOptions): Promise<ProtocolResult> {
+  const { onProgress, log = () => {}, settings, features, random } = options;
+  if (!PROTOCOL_NAMES.includes(name as typeof PROTOCOL_NAMES[number])) {
+    throw new ConfigError(
+      "protocol",
+      `there is no protocol "${name}"; did you mean "${nearest(name, PROTOCOL_NAMES)}"? Known: ${
+        PROTOCOL_NAMES.join(", ")
+      }`,
+    );
+  }
+  const weights = resolve(options.weights), data = resolve(options.data);
+  await openWeights(weights);
+  const trainIds = await fewTrainIds(name, { ...options, data });
+  const client = await GpuClient.start(log);
+  try {
+    const request = { kind: "protocol", name, weights, data, settings, features, random, trainIds } as const;
+    const { answer } = await client.request(request, onProgress);
+    if (answer.kind !== "result") throw new TypeError(`expected a result, found ${answer.kind}`);
+    return answer.result;
+  } finally {
+    await client.close();
+  }
+}
+
+/** The training images to use; `undefined` for all. */
+async function fewTrainIds(
+  name: string,
+  { data, few = {}, settings, writeList }: EvaluateProtocolOptions,
+): Promise<number[] | undefined> {
+  const { source, protocol } = await openEvaluationSet(data);
+  requireLabelling(name, protocol);
+  const { share, perClass, list } = few;
+  const given = [share, perClass, list].filter((value) => value !== undefined).length;
+  if (given > 1) throw new ConfigError("share", "only one of --share, --per-class and --list can be given");
+  const seed = settings?.seed;
+  const draw = () => {
+    if (share !== undefined) return lowShotIds(source, protocol, { share, seed });
+    return perClass === undefined ? undefined : lowShotIds(source, protocol, { perClass, seed });
+  };
+  const ids = list === undefined ? draw() : readLowShotList(await Deno.readTextFile(list), source, protocol);
+  if (writeList !== undefined) await Deno.writeTextFile(writeList, lowShotList(source, ids ?? protocol.train.ids));
+  return ids;
+}

@@ -1,0 +1,71 @@
+/** A protocol's run on a device, for the process of `gpu_child.ts`. */
+import type { Device } from "../device/device.ts";
+import { openDevice } from "../device/open.ts";
+import { type Embed, moduleEmbedding, openImages } from "../evaluate/features.ts";
+import { openEvaluationSet } from "../evaluate/labelled_set.ts";
+import { type ProtocolResult, runProtocol } from "../evaluate/protocols.ts";
+import { projectionHead, Sequence } from "../nn/heads.ts";
+import { regnetY } from "../nn/regnet.ts";
+import { loadStateDict, type StateDict } from "../nn/state_dict.ts";
+import { stateDictOf } from "../weights/floats.ts";
+import { viewSize } from "./compute.ts";
+import type { ProtocolRequest } from "./evaluate_protocol.ts";
+import type { OnProgress } from "./gpu_client.ts";
+import { type OpenedWeights, openWeights } from "./weights.ts";
+
+/** The entries of a part of the network, under the names that the model gives them. */
+function partOf({ tensors }: OpenedWeights, part: string): StateDict {
+  return stateDictOf(new Map([...tensors].filter(([name]) => name.startsWith(part))));
+}
+
+/** Widths of the projection head that the weights hold. */
+function headOf(opened: OpenedWeights): { dims: number[]; batchNorm: boolean } {
+  const layers = [...opened.tensors].flatMap(([name, { shape }]) => {
+    const place = /^head\.(\d+)\.weight$/.exec(name)?.[1];
+    return place !== undefined && shape.length === 2 ? [{ place: Number(place), shape }] : [];
+  }).sort((a, b) => a.place - b.place);
+  if (layers.length === 0) {
+    throw new Error(`Cannot take features of the head: ${opened.path} holds none; use the trunk's`);
+  }
+  return {
+    dims: [layers[0].shape[1], ...layers.map(({ shape }) => shape[0])],
+    batchNorm: [...opened.tensors.keys()].some((name) => /^head\.\d+\.running_mean$/.test(name)),
+  };
+}
+
+/** What embeds images: the trunk, or trunk and head. */
+function embedding(
+  device: Device,
+  { opened, trunk, features }: { opened: OpenedWeights; trunk: ReturnType<typeof regnetY>; features: string },
+): Embed {
+  if (features === "trunk") return moduleEmbedding(trunk);
+  const head = projectionHead({ device, seed: 0, prefix: "head.", ...headOf(opened) });
+  loadStateDict(head, partOf(opened, "head."));
+  return moduleEmbedding(new Sequence([trunk, head]));
+}
+
+/** Runs the protocol that was asked for. */
+export async function protocolHere(request: ProtocolRequest, onProgress: OnProgress): Promise<ProtocolResult> {
+  const { name, weights, data, settings = {}, features = "trunk", random = false, trainIds } = request;
+  const opened = await openWeights(weights);
+  const { source, protocol } = await openEvaluationSet(data);
+  const { config } = opened;
+  const device = await openDevice({ provider: config?.cluster.gpu ?? "auto" });
+  try {
+    const trunk = regnetY(opened.spec, { device, seed: config?.seed ?? 0, prefix: "trunk." });
+    if (!random) loadStateDict(trunk, partOf(opened, "trunk."));
+    return await runProtocol(name, {
+      device,
+      trunk,
+      embed: embedding(device, { opened, trunk, features }),
+      images: openImages(source, { sideMax: config?.data.sideMax }),
+      protocol,
+      trainIds,
+      settings: { size: config === undefined ? undefined : viewSize(config), ...settings },
+      normalisation: config?.augmentation,
+      progress: onProgress,
+    });
+  } finally {
+    device.destroy();
+  }
+}
