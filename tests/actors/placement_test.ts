@@ -52,7 +52,11 @@ Deno.test("the run's digest changes with what decides the weights and with nothi
       { data: { ...tiny.data, folder: "/moved" } },
     ]
   ) assertEquals(mathsDigest(configOf(same)), digest, JSON.stringify(same));
-  for (const other of [{ seed: 1 }, { replicas: 2 }, { steps: 9 }, { data: { ...tiny.data, sideMax: 31 } }]) {
+  for (
+    const other of [{ seed: 1 }, { replicas: 2 }, { steps: 9 }, { data: { ...tiny.data, sideMax: 31 } }, {
+      precision: "mixed" as const,
+    }]
+  ) {
     assert(mathsDigest(configOf(other)) !== digest, JSON.stringify(other));
   }
 });

@@ -4,7 +4,8 @@ import { adamw } from "../../optim/adamw.ts";
 import { larc } from "../../optim/larc.ts";
 import type { Optimizer, Trainable } from "../../optim/optimizer.ts";
 import { sgd } from "../../optim/sgd.ts";
-import { freeTensors, readTensors, type Tensor, tensorFrom } from "../../tensor/tensor.ts";
+import { markOverflow } from "../../tensor/ops/update.ts";
+import { freeTensors, readTensors, type Tensor, tensorFrom, zeros } from "../../tensor/tensor.ts";
 import { eachDevice } from "../devices.ts";
 import { assertClose, numbers } from "../kernels/run.ts";
 
@@ -42,6 +43,37 @@ for (const [name, make] of [["larc", larc], ["sgd", sgd], ["adamw", adamw]] as c
     assertEquals(optimizer.stepCount, 2);
     optimizer.dispose();
     freeTensors(parameters.map(({ tensor }) => tensor));
+  });
+
+  eachDevice(`${name}() takes a loss scale out again, and leaves everything alone where gradients overflow`, async (
+    device,
+  ) => {
+    const plain = parametersOn(device), expected = make();
+    takeSteps(expected, plain, [1, 2, 3]);
+    const parameters = parametersOn(device), optimizer = make();
+    const overflow = zeros(device, [1]);
+    for (const [seed, infinite] of [[1, false], [9, true], [2, false], [3, false]] as const) {
+      const scale = 2 ** 10;
+      const gradients = new Map(
+        parameters.filter((parameter) => parameter.name !== "frozen").map(({ name, tensor: { shape, size } }, i) => {
+          const values = numbers(size, 10 * seed + i).map((value) => value * scale);
+          if (infinite && i === 1) values[size - 1] = -Infinity;
+          return [name, tensorFrom(device, values, shape)];
+        }),
+      );
+      markOverflow([...gradients.values()], overflow);
+      optimizer.step(parameters, gradients, { learningRate: 0.1, lossScaled: { scale, overflow } });
+      const [[mark]] = await readTensors([overflow]);
+      assertEquals(mark !== 0, infinite);
+      if (infinite) optimizer.retract();
+      freeTensors(gradients.values());
+    }
+    assertEquals(await valuesOf(parameters), await valuesOf(plain));
+    const stateOf = async (of: Optimizer) => [[...of.state().keys()], await readTensors([...of.state().values()])];
+    assertEquals(await stateOf(optimizer), await stateOf(expected));
+    assertEquals(optimizer.stepCount, 3);
+    for (const each of [expected, optimizer]) each.dispose();
+    freeTensors([overflow, ...[...plain, ...parameters].map(({ tensor }) => tensor)]);
   });
 
   eachDevice(`${name}() continues from a saved state with the same bits`, async (device) => {
