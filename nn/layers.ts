@@ -12,7 +12,8 @@ import {
   type NormaliseOptions,
   releaseNormalised,
 } from "../tensor/ops/normalised.ts";
-import { materialise, squeeze } from "../tensor/ops/residual.ts";
+import { materialise } from "../tensor/ops/residual.ts";
+import { squeeze } from "../tensor/ops/squeeze.ts";
 import { type Tensor, tensorFrom } from "../tensor/tensor.ts";
 import { type Distribution, initialise } from "./initialise.ts";
 import { type ForwardContext, type Module, type ModuleBuffer, type Parameter, toDevice } from "./module.ts";

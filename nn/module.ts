@@ -6,6 +6,7 @@ import type { VectorSum } from "../tensor/ops/norm_table.ts";
 import type { SavedStatistics } from "../tensor/statistics.ts";
 import type { Tape } from "../tensor/tape.ts";
 import type { Storage, Tensor } from "../tensor/tensor.ts";
+import type { Segment } from "./segments.ts";
 
 /**
  * What a parameter is, which decides its layout and what an optimiser may exclude: `convolution` lies as
@@ -46,6 +47,8 @@ export interface ForwardContext {
   readonly storage?: Storage;
   /** Batch statistics that an earlier pass over the same inputs left; recomputation takes them instead of its own. */
   readonly statistics?: SavedStatistics;
+  /** Units of the trunk that are run again in the backward pass, so that their activations need not be kept. */
+  readonly segments?: readonly Segment[];
 }
 
 /** A layer or model. */

@@ -3,6 +3,7 @@
  * names are torchvision's. It knows its layers, not how it is trained.
  */
 import type { Device } from "../device/device.ts";
+import { checkpoint } from "../tensor/checkpoint.ts";
 import { cast } from "../tensor/ops/cast.ts";
 import { isNormalised, releaseNormalised } from "../tensor/ops/normalised.ts";
 import { globalAveragePool } from "../tensor/ops/pool.ts";
@@ -11,6 +12,7 @@ import type { Tensor } from "../tensor/tensor.ts";
 import { ConvolutionNorm, type Maker, SqueezeExcitation } from "./layers.ts";
 import type { ForwardContext, Module, ModuleBuffer, Parameter } from "./module.ts";
 import { type BlockSpec, regnetBlocks, type RegnetSpec } from "./regnet_spec.ts";
+import { requireSegments } from "./segments.ts";
 
 /** Options of {@linkcode regnetY}. */
 export interface RegnetOptions {
@@ -69,16 +71,40 @@ export class RegNetY implements Module {
 
   /** Features `[N, C]` of images `[N, H, W, 3]`. */
   async forward(x: Tensor, context: ForwardContext): Promise<Tensor> {
-    const { tape } = context;
-    let current = await this.#forwardStem(x, context);
-    for (const block of this.#blocks) {
-      const next = await block.forward(current, context);
-      tape.release(current);
-      current = next;
+    const { tape, segments = [] } = context;
+    requireSegments(segments, this.#blocks.length + 1);
+    let current = x;
+    for (let unit = 0; unit <= this.#blocks.length; unit++) {
+      const segment = segments.find(([first]) => first === unit);
+      const last = segment?.[1] ?? unit;
+      const input = current, range = { first: unit, last };
+      current = segment === undefined
+        ? await this.#forwardUnits(input, range, context)
+        : await checkpoint(tape, input, {
+          run: (again) => this.#forwardUnits(input, range, { ...context, ...again }),
+        });
+      if (input !== x) tape.release(input);
+      unit = last;
     }
     const features = globalAveragePool(tape, current);
     tape.release(current);
     return features;
+  }
+
+  /** Runs units `first` to `last`, the stem being 0. `x` stays the caller's. */
+  async #forwardUnits(
+    x: Tensor,
+    { first, last }: { first: number; last: number },
+    context: ForwardContext,
+  ): Promise<Tensor> {
+    let current = x;
+    for (let unit = first; unit <= last; unit++) {
+      const next =
+        await (unit === 0 ? this.#forwardStem(current, context) : this.#blocks[unit - 1].forward(current, context));
+      if (current !== x) context.tape.release(current);
+      current = next;
+    }
+    return current;
   }
 
   /** The stem's output `[N, H/2, W/2, stemWidth]`, a tensor because the first block reads it twice. */

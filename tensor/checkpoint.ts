@@ -25,7 +25,13 @@ export async function checkpoint(
   { run }: { run(segment: SegmentRun): Promise<Tensor> },
 ): Promise<Tensor> {
   const statistics = new SavedStatistics();
-  if (!tape.gradients) return await run({ tape, statistics });
+  if (!tape.gradients) {
+    try {
+      return await run({ tape, statistics });
+    } finally {
+      freeTensors(statistics.tensors());
+    }
+  }
   const first = new Tape(tape.device, { gradients: false, halves: tape.halves });
   try {
     const output = await run({ tape: first, statistics });
