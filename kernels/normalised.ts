@@ -6,7 +6,7 @@
 import { batchNormPartition, batchNormRowsWgsl } from "./batch_norm.ts";
 import type { InputLoad } from "./conv2d_shape.ts";
 import type { Kernel } from "./kernel.ts";
-import { type Cells, cellsOf, storageFeatures } from "./tiles.ts";
+import { cellsOf, storageFeatures } from "./tiles.ts";
 import type { Storage } from "./variant.ts";
 import { blockSums, chunkRowsWgsl, once, perPixel, pointwise, vectorOf } from "./wgsl.ts";
 
@@ -98,119 +98,6 @@ export function maskedGradientSums(shape: NormalisedShape): Kernel {
             end: `end * ${lanes}u`,
             stride: lanes,
             setup: `let d = ${cells.load("x[at]")} - mean; let masked = ${mask}`,
-            sums: { total: "masked", product: "masked * d" },
-          })
-        }
-  partials[chunk * ${2 * lanes}u + column] = total;
-  partials[chunk * ${2 * lanes}u + ${lanes}u + column] = product;`,
-      }),
-      requires: storageFeatures(storage),
-    };
-  });
-}
-
-/** WGSL of relu(normalised) of element `at` of x, whose channel(s) are `c`. */
-function rectified({ cells, element, lanes }: { cells: Cells; element: string; lanes: number }, c: string): string {
-  return `max((${cells.load("x[at]")} - normaliser[${c}]) * normaliser[${lanes}u + ${c}] + normaliser[${
-    2 * lanes
-  }u + ${c}], ${element}(0))`;
-}
-
-/** Sums over the pixels of an image, for each of its channels. */
-function perImageSum(
-  shape: NormalisedShape,
-  { name, gradient, term, scale }: { name: string; gradient: boolean; term: string; scale: string },
-): Kernel {
-  return once(`${name} ${nameOf(shape)}`, () => {
-    const { images, channels, storage } = shape;
-    const { element, width } = vectorOf(channels);
-    const lanes = channels / width;
-    const cells = cellsOf(storage, width);
-    return {
-      ...pointwise({
-        label: `${name} ${nameOf(shape)}`,
-        storage: [
-          ...(gradient ? [["g", "read", cells.type] as const] : []),
-          ["x", "read", cells.type],
-          ["normaliser", "read", element],
-          ["result", "write", element],
-        ],
-        invocations: images * lanes,
-        count: "arrayLength(&result)",
-        body: `
-  let c = i % ${lanes}u;
-  let stride = arrayLength(&x) / arrayLength(&result) * ${lanes}u;
-  let base = i / ${lanes}u * stride + c;${
-          blockSums({
-            element,
-            first: "base",
-            end: "base + stride",
-            stride: lanes,
-            setup: `let value = ${rectified({ cells, element, lanes }, "c")};`,
-            sums: { total: gradient ? `${cells.load("g[at]")} * ${term}` : term },
-          })
-        }
-  result[i] = total * ${scale};`,
-      }),
-      requires: storageFeatures(storage),
-    };
-  });
-}
-
-/** Mean of relu(normalised) over the pixels: what squeeze-and-excitation looks at. Buffers: x, normaliser, result `[N, C]`. */
-export function squeeze(shape: NormalisedShape): Kernel {
-  return perImageSum(shape, { name: "squeeze", gradient: false, term: "value", scale: `${1 / shape.pixels}` });
-}
-
-/** Gradient of a "normalised relu gated" load towards the gate. Buffers: gradient, x, normaliser, result `[N, C]`. */
-export function gateGradient(shape: NormalisedShape): Kernel {
-  return perImageSum(shape, { name: "gate gradient", gradient: true, term: "value", scale: "1" });
-}
-
-/**
- * Goes back through gate, squeeze and ReLU at once, in place, and sums for the gradient of the normalisation. Buffers: x,
- * normaliser, gate, gradient towards the squeezed means `[N, C]`, gradient (towards the gated values; afterwards towards
- * the normalised ones), partials `[chunks, 2, channels]` as {@linkcode maskedGradientSums} gives them.
- */
-export function squeezeGradientSums(shape: NormalisedShape): Kernel {
-  return once(`squeeze gradient sums ${nameOf(shape)}`, () => {
-    const { channels, pixels, storage } = shape;
-    const { element, lanes, chunks } = batchNormPartition({ rows: shape.images * pixels, channels });
-    const cells = cellsOf(storage, element === "f32" ? 1 : 4);
-    return {
-      ...pointwise({
-        label: `squeeze gradient sums ${nameOf(shape)}`,
-        storage: [
-          ["x", "read", cells.type],
-          ["normaliser", "read", element],
-          ["gate", "read", element],
-          ["pooled", "read", element],
-          ["g", "write", cells.type],
-          ["partials", "write", element],
-        ],
-        invocations: chunks * lanes,
-        count: "arrayLength(&partials) / 2u",
-        body: `
-  ${batchNormRowsWgsl(lanes)}
-  ${chunkRowsWgsl(lanes)}
-  let imageStride = arrayLength(&x) / arrayLength(&gate) * ${lanes}u;
-  let column = i % ${lanes}u;
-  let chunk = i / ${lanes}u;
-  let first = chunk * chunkRows;
-  let end = min(first + chunkRows, rows);
-  let mean = normaliser[column];
-  let factor = normaliser[${lanes}u + column];
-  let beta = normaliser[${2 * lanes}u + column];${
-          blockSums({
-            element,
-            first: `first * ${lanes}u + column`,
-            end: `end * ${lanes}u`,
-            stride: lanes,
-            setup: `let d = ${cells.load("x[at]")} - mean;
-      let table = at / imageStride * ${lanes}u + column;
-      let towards = ${cells.load("g[at]")} * gate[table] + pooled[table] * ${1 / pixels};
-      let masked = select(${element}(0), towards, d * factor + beta > ${element}(0));
-      g[at] = ${cells.store("masked")};`,
             sums: { total: "masked", product: "masked * d" },
           })
         }

@@ -2,12 +2,12 @@
 import type { DeviceBuffer } from "../../device/device.ts";
 import { conv2dOutput, type Conv2dShape } from "../../kernels/conv2d.ts";
 import { conv2dInputGradientOperation, conv2dWeightGradientOperation } from "../../kernels/operations.ts";
-import { gateGradient } from "../../kernels/normalised.ts";
 import { cast } from "../../kernels/elementwise.ts";
 import type { InputGradients, Tape } from "../tape.ts";
 import type { Storage, Tensor } from "../tensor.ts";
 import { runHeavy } from "./heavy.ts";
-import { type Normalised, normalisedShape } from "./normalised.ts";
+import type { Normalised } from "./normalised.ts";
+import { gradientOfGate } from "./squeeze.ts";
 
 /** Geometry of a convolution, the same in both directions. */
 export interface ConvolutionGeometry {
@@ -86,11 +86,7 @@ export function convolutionBackward(tape: Tape, ran: RanConvolution & { gradient
     sums: (partials: DeviceBuffer) => back?.sum(partials),
   });
   if (source === undefined || gate === undefined) return [inputGradient, weightGradient];
-  const towardsGate = tape.allocate(gate.shape);
-  tape.run(gateGradient(normalisedShape(source, true)), [inputGradient, source.raw, source.normaliser, towardsGate]);
-  tape.retain(gate);
-  source.backward.parked = { gradient: inputGradient, gate };
-  return [undefined, weightGradient, towardsGate];
+  return [undefined, weightGradient, gradientOfGate(tape, source, { gradient: inputGradient, gate })];
 }
 
 /** Output `[N, H', W', Co]` of a shape. */

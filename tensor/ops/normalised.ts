@@ -23,6 +23,7 @@ import {
   tableFromPartials,
   tableFromRunning,
 } from "./norm_table.ts";
+import { gradientThroughSqueeze, type Squeezed } from "./squeeze.ts";
 
 /** A convolution's raw output and the normalisation that its one reader applies. */
 export interface Normalised {
@@ -41,8 +42,8 @@ export interface Normalised {
 export interface NormalisedBackward {
   /** Makes the sums of partial ones (`[chunks, 2, C]`), which are read before this returns. */
   sum(partials: DeviceBuffer): void;
-  /** Gradient towards the gated numbers, put by with the gate (retained) until the squeeze that made the gate is reached. */
-  parked?: { readonly gradient: Tensor; readonly gate: Tensor };
+  /** What the reader of gated numbers has put by. */
+  squeezed?: Squeezed;
 }
 
 /** How a raw output is normalised. */
@@ -107,6 +108,7 @@ export async function convolveNormalised(
     inputs: [source?.value ?? input, weight, ...(gate === undefined ? [] : [gate])],
     output: raw,
     saved: weights.owned ? [weights.tensor] : [],
+    forgetsOutput: true,
     backward: (gradient) =>
       convolutionBackward(tape, { shape, input, source, gate, weight, weights: weights.tensor, gradient }),
   });
@@ -144,7 +146,10 @@ function recordNormalisation(
       }
       const summed = { sums: made.sums, channels, rows, groupRows };
       const sums = await groupSums(tape, summed, norm);
-      const rawGradient = gradientOfRaw(tape, { raw, normaliser, gradient, sums }, norm);
+      const { squeezed } = result.backward;
+      const rawGradient = squeezed === undefined
+        ? gradientOfRaw(tape, { raw, normaliser, gradient, sums }, norm)
+        : gradientThroughSqueeze(tape, result, { squeezed, sums, training: norm.training });
       tape.device.free(sums);
       return [rawGradient, made.gamma, made.beta];
     },

@@ -1,14 +1,9 @@
 /**
- * The other readers of normalised outputs: squeeze, the end of a residual block, and plain numbers for who wants them.
+ * Readers of normalised outputs: the end of a residual block, and plain numbers for who wants them.
  * Each goes back through ReLU and sums for the normalisation in one pass.
  */
 import type { DeviceBuffer } from "../../device/device.ts";
-import {
-  maskedGradientSums,
-  normalisedLoad,
-  squeeze as squeezeKernel,
-  squeezeGradientSums,
-} from "../../kernels/normalised.ts";
+import { maskedGradientSums, normalisedLoad } from "../../kernels/normalised.ts";
 import { residual as residualKernel, residualGradientSums, type ResidualShape } from "../../kernels/residual.ts";
 import type { Tape } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -45,35 +40,6 @@ export function materialise(tape: Tape, x: Normalised): Tensor {
         tape.device.run(maskedGradientSums(shape), [raw.buffer, normaliser.buffer, result.buffer, partials]);
       });
       return [result];
-    },
-  });
-}
-
-/**
- * Mean of `x` over the pixels, `[N, C]` f32: what squeeze-and-excitation decides by. The gate made of it must gate the
- * convolution that reads `x`.
- */
-export function squeeze(tape: Tape, x: Normalised): Tensor {
-  const { raw, value, normaliser } = x;
-  const shape = normalisedShape(x, true);
-  const pooled = tape.allocate([shape.images, shape.channels]);
-  tape.run(squeezeKernel(shape), [raw, normaliser, pooled]);
-  return tape.record({
-    inputs: [value],
-    output: pooled,
-    backward(towardsPooled) {
-      const { parked } = x.backward;
-      if (parked === undefined) {
-        throw new TypeError("Cannot go back through a squeeze: its gate must gate the convolution that reads the same");
-      }
-      const { gradient, gate } = parked;
-      x.backward.parked = undefined;
-      withPartials(tape, x, (partials) => {
-        const read = [raw, normaliser, gate, towardsPooled, gradient];
-        tape.device.run(squeezeGradientSums(shape), [...read.map(({ buffer }) => buffer), partials]);
-      });
-      tape.discard(gate);
-      return [gradient];
     },
   });
 }

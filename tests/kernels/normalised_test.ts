@@ -3,14 +3,11 @@ import type { Device } from "../../device/device.ts";
 import { batchNormGradientPartials } from "../../kernels/batch_norm_gradient.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
 import {
-  gateGradient,
   maskedGradientSums,
   maskedGradientSumsReference,
   normalisedLoad,
   normalisedLoadReference,
   type NormalisedShape,
-  squeeze,
-  squeezeGradientSums,
 } from "../../kernels/normalised.ts";
 import { residual, residualGradientSums, residualReference } from "../../kernels/residual.ts";
 import { eachDevice } from "../devices.ts";
@@ -46,17 +43,7 @@ function dataOf({ images, pixels, channels, storage }: NormalisedShape) {
     normaliser: table(4),
     second: table(5),
     gate: madeUp(images * channels, 6),
-    pooled: madeUp(images * channels, 7),
   };
-}
-
-/** Σ over an image's pixels of `term`, per channel. */
-function perImage({ images, pixels, channels }: NormalisedShape, term: (at: number) => number): Numbers {
-  const sums = new Float64Array(images * channels);
-  for (let at = 0; at < images * pixels * channels; at++) {
-    sums[Math.floor(at / (pixels * channels)) * channels + at % channels] += term(at);
-  }
-  return Float32Array.from(sums);
 }
 
 const totals = (sums: Numbers, channels: number) => sumTotals(sums, channels).flatMap(([, values]) => [...values]);
@@ -64,10 +51,9 @@ const totals = (sums: Numbers, channels: number) => sumTotals(sums, channels).fl
 for (const shape of SHAPES) {
   const { images, pixels, channels, storage } = shape;
   const name = `${images}x${pixels}x${channels} ${storage}`;
-  const { length, rows, raw, other, gradient, normaliser, second, gate, pooled } = dataOf(shape);
+  const { length, rows, raw, other, gradient, normaliser, second, gate } = dataOf(shape);
   const bound = storage === "f32" ? 1e-6 : 1e-3;
   const partials = { data: batchNormGradientPartials({ rows, channels }) };
-  const behindRelu = normalisedLoadReference(raw, { normaliser }, { ...shape, load: "normalised relu" });
 
   eachDevice(`loads of normalised numbers equal their reference: ${name}`, async (device) => {
     for (const load of ["normalised", "normalised relu", "normalised relu gated"] as const) {
@@ -82,17 +68,7 @@ for (const shape of SHAPES) {
     }
   });
 
-  eachDevice(`squeeze and the gate's gradient sum over pixels: ${name}`, async (device) => {
-    const tables = { x: { data: raw, storage }, normaliser: { data: normaliser } };
-    const result = { data: images * channels };
-    const mean = await runNamed(device, squeeze(shape), { ...tables, result });
-    assertClose(mean("result"), perImage(shape, (at) => behindRelu[at] / pixels), { what: "means" });
-    const g = { data: gradient, storage };
-    const towards = await runNamed(device, gateGradient(shape), { g, ...tables, result });
-    assertClose(towards("result"), perImage(shape, (at) => gradient[at] * behindRelu[at]), { what: "gate gradient" });
-  });
-
-  eachDevice(`the ways back through ReLU mask in place and sum: ${name}`, async (device) => {
+  eachDevice(`the way back through ReLU masks in place and sums: ${name}`, async (device) => {
     const tables = { x: { data: raw, storage }, normaliser: { data: normaliser } };
     const check = (read: (name: string) => Numbers, through: Numbers, what: string) => {
       const load = { channels, load: "normalised relu" } as const;
@@ -108,15 +84,6 @@ for (const shape of SHAPES) {
       partials,
     });
     check(plain, gradient, "ReLU");
-    const squeezed = await runNamed(device, squeezeGradientSums(shape), {
-      ...tables,
-      gate: { data: gate },
-      pooled: { data: pooled },
-      g,
-      partials,
-    });
-    const image = (at: number) => Math.floor(at / (pixels * channels)) * channels + at % channels;
-    check(squeezed, gradient.map((value, at) => value * gate[image(at)] + pooled[image(at)] / pixels), "squeeze");
   });
 
   eachDevice(`the end of a block equals its reference, forward and back: ${name}`, async (device) => {
