@@ -1,24 +1,11 @@
 /**
- * Matrix multiply C[m, n] = A·B over row-major matrices, either operand transposed on request. Lanes lie along rows of
- * C, each computes a register tile of rows × columns, and what B gives, which all lanes need, is loaded once for all. A
- * sum runs over k in order.
+ * Matrix multiply C[m, n] = A·B over row-major matrices, either operand transposed on request. A sum runs over k in
+ * order. How a tile is computed is told in `register_product.ts`.
  */
 import type { Kernel } from "./kernel.ts";
-import {
-  chosen,
-  floats,
-  gather,
-  LANES,
-  memoized,
-  OPAQUE_ZERO,
-  range,
-  registerTile,
-  sharedValues,
-  sharing,
-  tileGrid,
-  unroll,
-  vectorWidth,
-} from "./tiles.ts";
+import { registerProduct, type RegisterTile } from "./register_product.ts";
+import { memoized } from "./tiles.ts";
+import type { Storage } from "./variant.ts";
 
 /** Sizes and forms of a matrix multiply. */
 export interface MatmulShape {
@@ -31,81 +18,40 @@ export interface MatmulShape {
   readonly transposeB?: boolean;
   /** Adds to what C holds instead of overwriting it. @default false */
   readonly accumulate?: boolean;
+  /** How all three matrices are stored. @default "f32" */
+  readonly storage?: Storage;
+}
+
+/** `"256×128 ᵀ· 128×64, f16"`, for labels; everything that tells two shapes apart. */
+export function describeMatmul(shape: MatmulShape): string {
+  const { m, n, k, transposeA = false, transposeB = false, accumulate = false, storage = "f32" } = shape;
+  const forms = `${transposeA ? "ᵀ" : ""}·${transposeB ? "ᵀ" : ""}${accumulate ? " +=" : ""}`;
+  return `${m}×${k} ${forms} ${k}×${n}${storage === "f32" ? "" : `, ${storage}`}`;
 }
 
 /** C[m, n] = A·B (+ C); binds (A, B, C). */
-export const matmul: (shape: MatmulShape) => Kernel = memoized((shape) =>
-  sharing((how) => {
-    const { m, n, k, transposeA = false, transposeB = false, accumulate = false } = shape;
-    for (const [name, value] of Object.entries({ m, n, k })) {
-      if (!(Number.isInteger(value) && value >= 1)) {
-        throw new RangeError(`Cannot multiply matrices: ${name} must be a positive integer, got ${value}`);
-      }
+export const matmul: (shape: MatmulShape & RegisterTile) => Kernel = memoized(({ tileRows, tileColumns, ...shape }) => {
+  const { m, n, k, transposeA = false, transposeB = false, accumulate = false, storage = "f32" } = shape;
+  for (const [name, value] of Object.entries({ m, n, k })) {
+    if (!(Number.isInteger(value) && value >= 1)) {
+      throw new RangeError(`Cannot multiply matrices: ${name} must be a positive integer, got ${value}`);
     }
-    const { rows, columns } = registerTile(m, n);
-    const columnTiles = Math.ceil(n / columns);
-    const grid = tileGrid(Math.ceil(m / (rows * LANES)) * columnTiles);
-    const width = vectorWidth(n, columns);
-    const ragged = n % columns !== 0;
-    const column = (j: number) => range(rows).map((i) => `sum${i}_${j}`);
-    const shared = sharedValues("b", {
-      count: columns,
-      sharing: how,
-      at: (j) => {
-        const column = `min(firstColumn + ${j}, ${n - 1}u)`;
-        return transposeB ? `right[${column} * ${k}u + index]` : `right[index * ${n}u + ${column}]`;
-      },
-    });
-
-    const wgsl = `// Each invocation computes ${rows} rows, ${LANES} apart, × ${columns} columns.
-@group(0) @binding(0) var<storage, read> left: array<f32, ${m * k}>;
-@group(0) @binding(1) var<storage, read> right: array<f32, ${k * n}>;
-@group(0) @binding(2) var<storage, read_write> product: array<${floats(width)}, ${m * n / width}>;
-
-@compute @workgroup_size(${LANES})
-fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
-${grid.guard}
-${OPAQUE_ZERO}
-let tile = ${grid.tile};
-let firstColumn = (tile % ${columnTiles}u) * ${columns}u;
-let firstRow = (tile / ${columnTiles}u) * ${rows * LANES}u + lane;
-${
-      unroll(rows, (i) =>
-        `let row${i} = min(firstRow + ${i * LANES}u, ${m - 1}u);
-${unroll(columns, (j) => `var sum${i}_${j} = 0.0;`)}`)
-    }
-for (var index = 0u; index < ${k}u + opaque; index++) {
-${shared.load}
-${
-      unroll(rows, (i) =>
-        `let a${i} = left[${transposeA ? `index * ${m}u + row${i}` : `row${i} * ${k}u + index`}];
-${unroll(columns, (j) => `sum${i}_${j} = fma(a${i}, ${shared.values[j]}, sum${i}_${j});`)}`)
-    }
-}
-for (var row = 0u; row < ${rows}u + opaque; row++) {
-let rowOfProduct = firstRow + row * ${LANES}u;
-if (rowOfProduct < ${m}u) {
-let at = (rowOfProduct * ${n}u + firstColumn) / ${width}u;
-${
-      unroll(columns / width, (j) => {
-        const value = gather(range(width).map((u) => chosen(column(j * width + u), "row")));
-        const store = `product[at + ${j}u] = ${value}${accumulate ? ` + product[at + ${j}u]` : ""};`;
-        return ragged ? `if (firstColumn + ${j * width}u < ${n}u) { ${store} }` : store;
-      })
-    }
-}
-}
-}
-`;
-    const forms = `${transposeA ? "ᵀ" : ""}·${transposeB ? "ᵀ" : ""}${accumulate ? " +=" : ""}`;
-    return {
-      label: `matmul ${m}×${k} ${forms} ${k}×${n}`,
-      wgsl,
-      bindings: ["read", "read", "write"],
-      workgroups: grid.workgroups,
-    };
-  })
-);
+  }
+  return registerProduct({
+    label: `matmul ${describeMatmul(shape)}`,
+    storage,
+    tile: { tileRows, tileColumns },
+    buffers: [{ name: "left", length: m * k }, { name: "right", length: k * n }, { name: "product", length: m * n }],
+    rows: m,
+    columns: n,
+    open: () => `for (var index = 0u; index < ${k}u + opaque; index++) {`,
+    close: "}",
+    left: (i, load) => load(transposeA ? `index * ${m}u + row${i}` : `row${i} * ${k}u + index`),
+    right: (column) => transposeB ? `${column} * ${k}u + index` : `index * ${n}u + ${column}`,
+    destination: { at: `row * ${n}u` },
+    accumulate,
+  });
+});
 
 /** The plain product behind {@linkcode matmul}, in double precision; `c` is what C holds before, for `accumulate`. */
 export function matmulReference(

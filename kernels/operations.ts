@@ -13,10 +13,11 @@
  * - matmul: (left, right, product).
  */
 import { conv2dOutput, type Conv2dShape, describeConv2d } from "./conv2d_shape.ts";
-import { matmul, type MatmulShape } from "./matmul.ts";
+import { describeMatmul, type MatmulShape } from "./matmul.ts";
 import {
   registerForwardVariants,
   registerInputGradientVariants,
+  registerMatmulVariants,
   registerWeightGradientVariants,
 } from "./register_variants.ts";
 import {
@@ -49,15 +50,10 @@ const weightGradientVariants: readonly Variant<Conv2dShape, Conv2dWeightGradient
   ...tileConv2dWeightGradientVariants,
 ];
 
-const matmulVariants: readonly Variant<MatmulShape, MatmulRole>[] = [{
-  name: "registers",
-  family: "registers",
-  refuses: () => undefined,
-  program: (shape) => ({
-    launches: [{ kernel: matmul(shape), buffers: ["left", "right", "product"] }],
-    workspaceBytes: 0,
-  }),
-}, ...tileMatmulVariants];
+const matmulVariants: readonly Variant<MatmulShape, MatmulRole>[] = [
+  ...registerMatmulVariants,
+  ...tileMatmulVariants,
+];
 
 const conv2dFlops = (shape: Conv2dShape) => {
   const { outputLength, weightLength } = conv2dOutput(shape);
@@ -128,11 +124,14 @@ export const conv2dWeightGradientOperation: HeavyOperation<Conv2dShape, Conv2dWe
 /** Matrix multiply. */
 export const matmulOperation: HeavyOperation<MatmulShape, MatmulRole> = {
   name: "matmul",
-  describe: (shape) => matmul(shape).label.replace("matmul ", ""),
+  describe: describeMatmul,
   variants: () => matmulVariants,
   usual: (shape, device) => usualVariant(matmulVariants, { shape, device, operation: "matmul" }),
   flops: ({ m, n, k }) => 2 * m * n * k,
-  bufferBytes: ({ m, n, k }) => ({ left: 4 * m * k, right: 4 * k * n, product: 4 * m * n }),
+  bufferBytes({ m, n, k, storage }) {
+    const each = storage === "f16" ? 2 : 4;
+    return { left: each * m * k, right: each * k * n, product: each * m * n };
+  },
 };
 
 /** Every heavy operation by name, for tuners and benchmarks. */

@@ -1,6 +1,6 @@
 /**
- * The registers family of convolutions: the plain kernels, with passes of their own before and after them where a shape
- * asks for fused ones. On a CPU such a pass costs little beside a convolution, while a fused load would be made once per
+ * The registers family: matrix multiplies, and convolutions as plain kernels with passes of their own before and after
+ * them where a shape asks for fused ones. On a CPU such a pass costs little beside a convolution, while a fused load would be made once per
  * tap and tile: loads from tables cost as much as ten multiplications there. Weight gradients load each input once per
  * tile anyway and normalise it then. Knows no operation's arithmetic.
  */
@@ -8,10 +8,12 @@ import { batchNormMomentPartials, batchNormMoments } from "./batch_norm.ts";
 import { batchNormGradientPartials } from "./batch_norm_gradient.ts";
 import { conv2dForward, conv2dInputGradient, conv2dWeightGradient } from "./conv2d.ts";
 import { conv2dOutput, type Conv2dShape } from "./conv2d_shape.ts";
+import { matmul, type MatmulShape } from "./matmul.ts";
 import { maskedGradientSums, normalisedLoad, type NormalisedShape } from "./normalised.ts";
-import type { Conv2dForwardRole, Conv2dInputGradientRole, Conv2dWeightGradientRole } from "./operations.ts";
+import type { Conv2dForwardRole, Conv2dInputGradientRole, Conv2dWeightGradientRole, MatmulRole } from "./operations.ts";
+import { type RegisterTile, registerTile } from "./register_product.ts";
 import { memoized } from "./tiles.ts";
-import type { Capabilities, Launch, Program, Variant } from "./variant.ts";
+import type { Capabilities, Launch, Program, Storage, Variant } from "./variant.ts";
 
 /** The shape without its fused passes, so that shapes that differ in these alone share one kernel. */
 function plainOf({ load: _load, moments: _moments, ...shape }: Conv2dShape): Conv2dShape {
@@ -27,11 +29,54 @@ function loadOf({ batch, height, width, inChannels, load = "plain", storage = "f
 }
 
 /** Why no kernel of this family runs with that storage. */
-function refusesStorage({ storage = "f32" }: Conv2dShape, { features }: Capabilities): string | undefined {
+function refusesStorage({ storage = "f32" }: { storage?: Storage }, { features }: Capabilities): string | undefined {
   return storage === "f16" && !features.includes("f16") ? "the device has no f16" : undefined;
 }
 
-const forwardProgram = memoized((shape: Conv2dShape): Program<Conv2dForwardRole> => {
+/** A tile that is offered beside the default one. */
+interface NamedTile extends Required<RegisterTile> {
+  readonly name: string;
+}
+
+/**
+ * Tiles worth timing. All of them and the default add in the same order, so the choice changes no bit of a result; which
+ * is quicker depends on how full the last tiles are and on how much the compiler keeps in registers.
+ */
+const TILES: readonly NamedTile[] = [
+  { name: "registers 6x32", tileRows: 6, tileColumns: 32 },
+  { name: "registers 8x16", tileRows: 8, tileColumns: 16 },
+];
+
+/** The variants of an operation whose results are tiled in registers: the default, and every tile that differs from it. */
+function tiled<Shape extends object, Role extends string>(
+  { program, refuses, result }: {
+    program: (shape: Shape & RegisterTile) => Program<Role>;
+    refuses: Variant<Shape, Role>["refuses"];
+    /** Rows and columns (of a group) of what is tiled. */
+    result: (shape: Shape) => { rows: number; columns: number };
+  },
+): readonly Variant<Shape, Role>[] {
+  const made = memoized(program);
+  const sizeOf = (shape: Shape, tile?: RegisterTile) => {
+    const { rows, columns } = registerTile(result(shape), tile);
+    return `${rows}x${columns}`;
+  };
+  return [
+    { name: "registers", family: "registers", refuses, program: made },
+    ...TILES.map(({ name, tileRows, tileColumns }, number): Variant<Shape, Role> => ({
+      name,
+      family: "registers",
+      refuses(shape, device) {
+        const others = [undefined, ...TILES.slice(0, number)];
+        const same = others.some((other) => sizeOf(shape, other) === sizeOf(shape, { tileRows, tileColumns }));
+        return refuses(shape, device) ?? (same ? "the tile is that of another variant at this shape" : undefined);
+      },
+      program: (shape) => made({ ...shape, tileRows, tileColumns }),
+    })),
+  ];
+}
+
+function forwardProgram({ tileRows, tileColumns, ...shape }: Conv2dShape & RegisterTile): Program<Conv2dForwardRole> {
   const { storage = "f32", moments = false, batch, outChannels } = shape;
   const { height, width, inputLength } = conv2dOutput(shape);
   const load = loadOf(shape);
@@ -41,7 +86,10 @@ const forwardProgram = memoized((shape: Conv2dShape): Program<Conv2dForwardRole>
     launches.push({ kernel: normalisedLoad(load), buffers: ["input", ...tables, "workspace"] });
   }
   const from = load === undefined ? "input" : "workspace";
-  launches.push({ kernel: conv2dForward(plainOf(shape)), buffers: [from, "weight", "output"] });
+  launches.push({
+    kernel: conv2dForward({ ...plainOf(shape), tileRows, tileColumns }),
+    buffers: [from, "weight", "output"],
+  });
   const norm = { rows: batch * height * width, channels: outChannels, storage };
   if (moments) launches.push({ kernel: batchNormMoments(norm), buffers: ["output", "moments"] });
   return {
@@ -49,17 +97,24 @@ const forwardProgram = memoized((shape: Conv2dShape): Program<Conv2dForwardRole>
     workspaceBytes: load === undefined ? 0 : (storage === "f16" ? 2 : 4) * inputLength,
     ...(moments ? { partialBytes: 4 * batchNormMomentPartials(norm) } : {}),
   };
-});
+}
 
 /** Forward convolutions of this family. */
-export const registerForwardVariants: readonly Variant<Conv2dShape, Conv2dForwardRole>[] = [
-  { name: "registers", family: "registers", refuses: refusesStorage, program: forwardProgram },
-];
+export const registerForwardVariants: readonly Variant<Conv2dShape, Conv2dForwardRole>[] = tiled({
+  program: forwardProgram,
+  refuses: refusesStorage,
+  result(shape) {
+    const { height, width } = conv2dOutput(shape);
+    return { rows: shape.batch * height * width, columns: shape.outChannels / shape.groups };
+  },
+});
 
-const inputGradientProgram = memoized((shape: Conv2dShape): Program<Conv2dInputGradientRole> => {
+function inputGradientProgram(
+  { tileRows, tileColumns, ...shape }: Conv2dShape & RegisterTile,
+): Program<Conv2dInputGradientRole> {
   const load = loadOf(shape);
   const convolution: Launch<Conv2dInputGradientRole> = {
-    kernel: conv2dInputGradient(plainOf(shape)),
+    kernel: conv2dInputGradient({ ...plainOf(shape), tileRows, tileColumns }),
     buffers: ["outGradient", "weight", "inputGradient"],
   };
   if (load === undefined || load.load === "normalised relu gated") {
@@ -74,12 +129,17 @@ const inputGradientProgram = memoized((shape: Conv2dShape): Program<Conv2dInputG
     workspaceBytes: 0,
     partialBytes: 4 * batchNormGradientPartials(norm),
   };
-});
+}
 
 /** Input gradients of this family. */
-export const registerInputGradientVariants: readonly Variant<Conv2dShape, Conv2dInputGradientRole>[] = [
-  { name: "registers", family: "registers", refuses: refusesStorage, program: inputGradientProgram },
-];
+export const registerInputGradientVariants: readonly Variant<Conv2dShape, Conv2dInputGradientRole>[] = tiled({
+  program: inputGradientProgram,
+  refuses: refusesStorage,
+  result: ({ batch, height, width, stride, inChannels, groups }) => ({
+    rows: batch * Math.ceil(height / stride) * Math.ceil(width / stride),
+    columns: inChannels / groups,
+  }),
+});
 
 const weightGradientProgram = memoized((shape: Conv2dShape): Program<Conv2dWeightGradientRole> => {
   const { moments: _moments, ...loaded } = shape;
@@ -104,3 +164,13 @@ const weightGradientProgram = memoized((shape: Conv2dShape): Program<Conv2dWeigh
 export const registerWeightGradientVariants: readonly Variant<Conv2dShape, Conv2dWeightGradientRole>[] = [
   { name: "registers", family: "registers", refuses: refusesStorage, program: weightGradientProgram },
 ];
+
+/** Matrix multiplies of this family. */
+export const registerMatmulVariants: readonly Variant<MatmulShape, MatmulRole>[] = tiled({
+  program: (shape: MatmulShape & RegisterTile) => ({
+    launches: [{ kernel: matmul(shape), buffers: ["left", "right", "product"] }],
+    workspaceBytes: 0,
+  }),
+  refuses: refusesStorage,
+  result: ({ m, n }) => ({ rows: m, columns: n }),
+});

@@ -86,16 +86,6 @@ export function gather(parts: readonly string[]): string {
 }
 
 /**
- * Rows (each {@linkcode LANES} apart) and columns of the tile that one invocation holds in registers, for a result of
- * `rowsTotal` × `columnsTotal`: about 128 sums, so that loads are few, and no more than there is to do.
- */
-export function registerTile(rowsTotal: number, columnsTotal: number): { rows: number; columns: number } {
-  const columns = columnsTotal > 24 ? 32 : columnsTotal;
-  const rows = columns > 16 ? 4 : 8;
-  return { rows: Math.min(rows, Math.ceil(rowsTotal / LANES)), columns };
-}
-
-/**
  * The value whose number `index`, WGSL, is. Storing a tile row by row in a loop with this keeps the code short: a store
  * becomes some forty branches on software adapters, and seconds of compiling when unrolled for a whole tile.
  */

@@ -11,11 +11,11 @@ import {
   registerInputGradientVariants,
   registerWeightGradientVariants,
 } from "../../kernels/register_variants.ts";
-import { type Capabilities } from "../../kernels/variant.ts";
+import type { Capabilities, Variant } from "../../kernels/variant.ts";
 import { eachDevice } from "../devices.ts";
 import { assertClose } from "./close.ts";
 import { convData, gradientSums, inputGradientThroughLoad, loadedInput, momentsOf } from "./tile/conv2d_reference.ts";
-import { runProgram } from "./tile/run.ts";
+import { type Bound, runProgram } from "./tile/run.ts";
 
 const base: Conv2dShape = {
   batch: 2,
@@ -134,6 +134,38 @@ for (const [name, shape] of Object.entries(CASES)) {
     );
   });
 }
+
+eachDevice(
+  "registers: tiles of convolutions give equal bits, and one that equals another is refused",
+  async (device) => {
+    const { capabilities } = device.choices;
+    const shape: Conv2dShape = { ...base, batch: 3, stride: 2, inChannels: 36, outChannels: 40 };
+    const { inputLength, outputLength } = conv2dOutput(shape);
+    const data = convData(shape);
+    const [input, weight, outGradient] = [data.input, data.weight, data.outGradient].map((data) => ({ data }));
+    const bits = async <Role extends string>(
+      variants: readonly Variant<Conv2dShape, Role>[],
+      { role, bound }: { role: Role; bound: Readonly<Partial<Record<Role, Bound>>> },
+    ) => {
+      const runs = variants.filter((variant) => variant.refuses(shape, capabilities) === undefined);
+      const results = [];
+      for (const variant of runs) {
+        results.push((await runProgram(device, variant.program(shape, capabilities), bound)).get(role));
+      }
+      for (const result of results) assertEquals(result, results[0]);
+      return runs.map(({ name }) => name);
+    };
+    const output = { data: outputLength };
+    const forward = await bits(registerForwardVariants, { role: "output", bound: { input, weight, output } });
+    assertEquals(forward, ["registers", "registers 6x32", "registers 8x16"]);
+    const inputGradient = { data: inputLength };
+    const back = { outGradient, weight, inputGradient };
+    assertEquals(await bits(registerInputGradientVariants, { role: "inputGradient", bound: back }), [
+      "registers",
+      "registers 8x16",
+    ]);
+  },
+);
 
 Deno.test("the registers family refuses f16 where the device has none", () => {
   const device: Capabilities = {
