@@ -100,7 +100,8 @@ export function chooseSegments(passes: readonly PassActivations[], budget?: numb
     }
   }
   let best: Segment[] = [], least = peakActivations(passes, []);
-  for (const candidate of [eachAlone(count), ...pairings(count)]) {
+  // Shorter first: where the worst moment lies in early units, running late ones again saves nothing.
+  for (const candidate of [...eachAlone(count).map((_, i) => eachAlone(i + 1)), ...pairings(count)]) {
     const peak = peakActivations(passes, candidate);
     if (peak < least) [best, least] = [candidate, peak];
   }

@@ -19,6 +19,8 @@ export interface Step {
   readonly output: Tensor;
   /** Tensors that only the backward pass needs; freed after it. */
   readonly saved?: readonly Tensor[];
+  /** Whether the backward pass does not read the output, which is then freed before it. @default false */
+  readonly forgetsOutput?: boolean;
   /**
    * Gradients towards the inputs for the output's gradient. Returns tensors made by {@linkcode Tape.allocate}, saved ones
    * or `gradient` itself. May be async, when other replicas are involved.
@@ -213,6 +215,7 @@ export class Tape {
         if (wanted) await this.#unwindSegment(step, gradients, onGradient);
         else for (const [leaf, count] of step.reads) this.#settle(leaf, { count, gradients, onGradient });
       } else {
+        if (step.forgetsOutput) this.#drop(step.output);
         if (gradient !== undefined && tracked) {
           gradients.delete(step.output);
           if (!this.#addInPlace(step, gradient, gradients)) {
@@ -221,7 +224,7 @@ export class Tape {
           }
         }
         if (tracked) { for (const input of step.inputs) this.#settle(input, { count: 1, gradients, onGradient }); }
-        this.#drop(step.output);
+        if (!step.forgetsOutput) this.#drop(step.output);
       }
       for (const tensor of step.saved ?? []) this.#drop(tensor);
     }

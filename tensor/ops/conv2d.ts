@@ -43,6 +43,7 @@ export function convolve(
     inputs: [x, weight],
     output,
     saved: weights.owned ? [weights.tensor] : [],
+    forgetsOutput: true,
     backward: (gradient) => convolutionBackward(tape, { shape, input: x, weight, weights: weights.tensor, gradient }),
   });
 }
