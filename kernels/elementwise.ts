@@ -81,11 +81,6 @@ export function cast(count: number, { from, to }: { from: Storage; to: Storage }
   });
 }
 
-/** `max(a + b, 0)`; its gradient towards both terms is {@linkcode reluGradient}. Buffers: a, b, result. */
-export function addRelu(count: number): Kernel {
-  return map("add relu", { count }, ["a", "b"], "max(a_i + b_i, ZERO)");
-}
-
 /** `a * b`. Buffers: a, b, result. */
 export function multiply(count: number): Kernel {
   return map("multiply", { count }, ["a", "b"], "a_i * b_i");
@@ -177,7 +172,6 @@ export const elementwiseReference = {
   sigmoid: (x: number) => 1 / (1 + Math.exp(-x)),
   sigmoidGradient: (g: number, y: number) => g * y * (1 - y),
   add: (a: number, b: number) => a + b,
-  addRelu: (a: number, b: number) => Math.max(a + b, 0),
   multiply: (a: number, b: number) => a * b,
 } as const;
 

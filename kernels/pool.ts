@@ -1,6 +1,5 @@
 /**
- * Global average pooling and the per-image channel scale of squeeze-and-excitation, on `x [N, H*W, C]`, with their
- * gradients. One invocation sums one channel (or four) of one image in blocks of 32, in order. It knows no layer.
+ * Global average pooling of `x [N, H*W, C]` and its gradient. One invocation sums one channel (or four) of one image in blocks of 32, in order. It knows no layer.
  */
 import type { Kernel } from "./kernel.ts";
 import { cellsOf, storageFeatures } from "./tiles.ts";
@@ -82,36 +81,6 @@ export function globalAveragePoolGradient(shape: ImageShape): Kernel {
   });
 }
 
-/** `x[n, p, c] * s[n, c]`; also its gradient towards x. Buffers: x (or upstream gradient), s, result. */
-export function scaleChannels(shape: ImageShape): Kernel {
-  return once(`scale channels ${nameOf(shape)}`, () => {
-    const { element, lanes } = perImage(shape);
-    return perPixel({
-      label: `scale channels ${nameOf(shape)}`,
-      storage: [["x", "read", element], ["s", "read", element], ["result", "write", element]],
-      shape,
-      lanes,
-      setup: "let pixels = arrayLength(&x) / arrayLength(&s);",
-      body: `result[i] = x[i] * s[image * ${lanes}u + inside % ${lanes}u];`,
-    });
-  });
-}
-
-/** Gradient of {@linkcode scaleChannels} towards s. Buffers: upstream gradient, x, result `[N, C]`. */
-export function scaleChannelsFactorGradient(shape: ImageShape): Kernel {
-  return once(`scale channels factor gradient ${nameOf(shape)}`, () => {
-    const { element, lanes } = perImage(shape);
-    return pointwise({
-      label: `scale channels factor gradient ${nameOf(shape)}`,
-      storage: [["g", "read", element], ["x", "read", element], ["result", "write", element]],
-      invocations: shape.images * lanes,
-      count: "arrayLength(&result)",
-      body: `${sumOverPixels(shape, "g[at] * x[at]")}
-  result[i] = total;`,
-    });
-  });
-}
-
 /** Adds the gradient of {@linkcode globalAveragePool} to another. Buffers: upstream gradient, total `[N, H*W, C]`. */
 export function globalAveragePoolAccumulate(shape: ImageShape): Kernel {
   return once(`average pool accumulate ${nameOf(shape)}`, () => {
@@ -132,18 +101,21 @@ export function globalAveragePoolAccumulate(shape: ImageShape): Kernel {
   });
 }
 
-/** CPU reference of the sums over pixels of `a * b`, `[N, C]`, in double precision. */
-export function sumPixelsReference(a: Float32Array, b: Float32Array, shape: ImageShape): Float32Array<ArrayBuffer> {
+/** CPU reference of the sums over pixels, `[N, C]`, in double precision. */
+export function sumPixelsReference(x: Float32Array, shape: ImageShape): Float32Array<ArrayBuffer> {
   const { images, pixels, channels } = shape;
   const result = new Float64Array(images * channels);
-  for (let i = 0; i < a.length; i++) {
-    result[Math.floor(i / (pixels * channels)) * channels + i % channels] += a[i] * b[i];
-  }
+  for (let i = 0; i < x.length; i++) result[Math.floor(i / (pixels * channels)) * channels + i % channels] += x[i];
   return Float32Array.from(result);
 }
 
-/** CPU reference of {@linkcode scaleChannels}. */
-export function scaleChannelsReference(x: Float32Array, s: Float32Array, shape: ImageShape): Float32Array<ArrayBuffer> {
-  const { pixels, channels } = shape;
-  return Float32Array.from(x, (v, i) => v * s[Math.floor(i / (pixels * channels)) * channels + i % channels]);
+/** Every image's `s [N, C]` at each of its pixels, `[N, H*W, C]`: what pooling's gradient spreads. */
+export function spreadPixelsReference(
+  s: Float32Array,
+  { images, pixels, channels }: ImageShape,
+): Float32Array<ArrayBuffer> {
+  return Float32Array.from(
+    { length: images * pixels * channels },
+    (_, i) => s[Math.floor(i / (pixels * channels)) * channels + i % channels],
+  );
 }

@@ -1,11 +1,9 @@
-/** Global average pooling and the channel scale of squeeze-and-excitation on the tape, forward and gradient. */
+/** Global average pooling on the tape, forward and gradient. */
 import {
   globalAveragePool as poolKernel,
   globalAveragePoolAccumulate,
   globalAveragePoolGradient,
   type ImageShape,
-  scaleChannels as scaleKernel,
-  scaleChannelsFactorGradient,
 } from "../../kernels/pool.ts";
 import type { Tape } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -30,23 +28,5 @@ export function globalAveragePool(tape: Tape, x: Tensor): Tensor {
       return [result];
     },
     accumulate: (gradient, total) => tape.run(globalAveragePoolAccumulate(shape), [gradient, total]),
-  });
-}
-
-/** `x[n, h, w, c] · factors[n, c]`. */
-export function scaleChannels(tape: Tape, x: Tensor, factors: Tensor): Tensor {
-  const shape = imageShape(x);
-  const output = tape.allocate(x.shape);
-  tape.run(scaleKernel(shape), [x, factors, output]);
-  return tape.record({
-    inputs: [x, factors],
-    output,
-    backward(gradient) {
-      const xGradient = tape.allocate(x.shape);
-      tape.run(scaleKernel(shape), [gradient, factors, xGradient]);
-      const factorGradient = tape.allocate(factors.shape);
-      tape.run(scaleChannelsFactorGradient(shape), [gradient, x, factorGradient]);
-      return [xGradient, factorGradient];
-    },
   });
 }
