@@ -136,7 +136,7 @@ for (const [name, shape] of Object.entries(CASES)) {
 }
 
 eachDevice(
-  "registers: tiles of convolutions give equal bits, and one that equals another is refused",
+  "registers: tiles of convolutions give equal bits, and one like another is refused",
   async (device) => {
     const { capabilities } = device.choices;
     const shape: Conv2dShape = { ...base, batch: 3, stride: 2, inChannels: 36, outChannels: 40 };
@@ -156,14 +156,16 @@ eachDevice(
       return runs.map(({ name }) => name);
     };
     const output = { data: outputLength };
-    const forward = await bits(registerForwardVariants, { role: "output", bound: { input, weight, output } });
-    assertEquals(forward, ["registers", "registers 6x32", "registers 8x16"]);
+    const names = ["registers", "registers 6x32", "registers 8x16"];
+    assertEquals(await bits(registerForwardVariants, { role: "output", bound: { input, weight, output } }), names);
     const inputGradient = { data: inputLength };
     const back = { outGradient, weight, inputGradient };
-    assertEquals(await bits(registerInputGradientVariants, { role: "inputGradient", bound: back }), [
-      "registers",
-      "registers 8x16",
-    ]);
+    assertEquals(await bits(registerInputGradientVariants, { role: "inputGradient", bound: back }), names);
+
+    // Two images have 24 pixels: three rows of lanes for either tile.
+    const [, sixRows] = registerForwardVariants;
+    const refusal = sixRows.refuses({ ...shape, batch: 2 }, capabilities);
+    assertEquals(refusal, "the tile is that of another variant at this shape");
   },
 );
 
