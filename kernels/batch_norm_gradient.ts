@@ -105,6 +105,44 @@ export function batchNormGradientCombine(shape: BatchNormShape): Kernel {
   });
 }
 
+/** Chunks that {@linkcode batchNormGradientCombine} adds up as they are; more are merged before. */
+export const GRADIENT_CHUNKS_MAX = 256;
+/** Chunks after merging. */
+const GRADIENT_CHUNKS_MERGED = 32;
+
+/**
+ * Merges neighbouring chunks of gradient sums, in order, where they are many: one invocation a channel walks through what
+ * is left. Buffers: partials `[chunks, 2, channels]`, merged.
+ */
+export function batchNormGradientMerge(
+  { chunks, channels }: { chunks: number; channels: number },
+): { kernel: Kernel; mergedCount: number } {
+  const each = Math.ceil(chunks / GRADIENT_CHUNKS_MERGED);
+  const merged = Math.ceil(chunks / each);
+  const { element, lanes } = batchNormPartition({ rows: 1, channels });
+  const kernel = once(`batch norm gradient merge ${chunks} ${channels}`, () =>
+    pointwise({
+      label: `batch norm gradient merge ${chunks}x${channels}`,
+      storage: [["partials", "read", element], ["merged", "write", element]],
+      invocations: merged * lanes,
+      count: "arrayLength(&merged) / 2u",
+      body: `
+  let first = i / ${lanes}u * ${2 * each * lanes}u + i % ${lanes}u;
+  let to = i / ${lanes}u * ${2 * lanes}u + i % ${lanes}u;${
+        blockSums({
+          element,
+          first: "first",
+          end: `min(first + ${2 * each * lanes}u, arrayLength(&partials))`,
+          stride: 2 * lanes,
+          sums: { total: "partials[at]", product: `partials[at + ${lanes}u]` },
+        })
+      }
+  merged[to] = total;
+  merged[to + ${lanes}u] = product;`,
+    }));
+  return { kernel, mergedCount: 2 * merged * channels };
+}
+
 /**
  * Gradient towards x. `training` takes the part that flows through the statistics into account. Buffers: upstream
  * gradient, x, normaliser, sums (only when training; a group's scaled to this replica's rows), result; with `inPlace` x,

@@ -7,7 +7,7 @@ import { batchNormPartition, batchNormRowsWgsl } from "./batch_norm.ts";
 import type { Kernel } from "./kernel.ts";
 import { cellsOf, storageFeatures } from "./tiles.ts";
 import type { Storage } from "./variant.ts";
-import { blockSums, chunkRowsWgsl, once, pointwise } from "./wgsl.ts";
+import { blockSums, once, pointwise } from "./wgsl.ts";
 
 /** `c` and the shortcut are `[rows, channels]`. */
 export interface ResidualShape {
@@ -16,6 +16,19 @@ export interface ResidualShape {
   readonly storage: Storage;
   /** Whether the shortcut is normalised by a table too. */
   readonly normalisedShortcut: boolean;
+}
+
+/** Short chunks in large number: enough invocations to hide a GPU's memory latency. */
+function split({ rows, channels, storage }: ResidualShape) {
+  const { element, lanes, cells } = batchNormPartition({ rows, channels, storage });
+  const wanted = Math.min(1024, Math.max(1, Math.ceil(65_536 / lanes)));
+  const chunkRows = Math.max(32, Math.ceil(rows / wanted));
+  return { element, lanes, cells, wanted, chunks: Math.ceil(rows / chunkRows) };
+}
+
+/** Floats of the partial sums of one normalisation. */
+export function residualPartials(shape: ResidualShape): number {
+  return 2 * split(shape).chunks * shape.channels;
 }
 
 const nameOf = ({ rows, channels, storage, normalisedShortcut }: ResidualShape) =>
@@ -59,8 +72,7 @@ export function residual(shape: ResidualShape): Kernel {
 export function residualGradientSums(shape: ResidualShape): Kernel {
   return once(`residual gradient sums ${nameOf(shape)}`, () => {
     const { storage, normalisedShortcut } = shape;
-    const { element, lanes, chunks } = batchNormPartition(shape);
-    const cells = cellsOf(storage, element === "f32" ? 1 : 4);
+    const { element, lanes, cells, wanted, chunks } = split(shape);
     return {
       ...pointwise({
         label: `residual gradient sums ${nameOf(shape)}`,
@@ -79,7 +91,7 @@ export function residualGradientSums(shape: ResidualShape): Kernel {
         count: "arrayLength(&partials) / 2u",
         body: `
   ${batchNormRowsWgsl(lanes)}
-  ${chunkRowsWgsl(lanes)}
+  let chunkRows = max(32u, (rows + ${wanted - 1}u) / ${wanted}u);
   let column = i % ${lanes}u;
   let chunk = i / ${lanes}u;
   let first = chunk * chunkRows;

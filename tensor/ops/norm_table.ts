@@ -10,7 +10,11 @@ import {
   batchNormNormaliserFrom,
   type BatchNormShape,
 } from "../../kernels/batch_norm.ts";
-import { batchNormGradientCombine } from "../../kernels/batch_norm_gradient.ts";
+import {
+  batchNormGradientCombine,
+  batchNormGradientMerge,
+  GRADIENT_CHUNKS_MAX,
+} from "../../kernels/batch_norm_gradient.ts";
 import type { SavedStatistics } from "../statistics.ts";
 import type { Tape } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -170,10 +174,20 @@ export function gradientFromPartials(
     beta: tape.allocate(beta.shape),
     sums: tape.device.allocate(8 * gamma.size),
   };
-  tape.device.run(
-    batchNormGradientCombine({ rows, channels: gamma.size }),
-    [partials, normaliser.buffer, made.gamma.buffer, made.beta.buffer, made.sums],
-  );
+  const combine = (sums: DeviceBuffer) =>
+    tape.device.run(
+      batchNormGradientCombine({ rows, channels: gamma.size }),
+      [sums, normaliser.buffer, made.gamma.buffer, made.beta.buffer, made.sums],
+    );
+  const chunks = partials.byteLength / (8 * gamma.size);
+  if (chunks <= GRADIENT_CHUNKS_MAX) combine(partials);
+  else {
+    const { kernel, mergedCount } = batchNormGradientMerge({ chunks, channels: gamma.size });
+    tape.scratch(mergedCount, (merged) => {
+      tape.device.run(kernel, [partials, merged]);
+      combine(merged);
+    });
+  }
   return made;
 }
 

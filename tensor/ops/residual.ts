@@ -4,7 +4,12 @@
  */
 import type { DeviceBuffer } from "../../device/device.ts";
 import { maskedGradientSums, normalisedLoad } from "../../kernels/normalised.ts";
-import { residual as residualKernel, residualGradientSums, type ResidualShape } from "../../kernels/residual.ts";
+import {
+  residual as residualKernel,
+  residualGradientSums,
+  residualPartials,
+  type ResidualShape,
+} from "../../kernels/residual.ts";
 import type { Tape } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
 import { gradientPartials, isNormalised, type Normalised, normalisedShape } from "./normalised.ts";
@@ -18,8 +23,12 @@ function writable(tape: Tape, gradient: Tensor): Tensor {
 }
 
 /** Calls `use` with a buffer for partial gradient sums of `x`. */
-function withPartials(tape: Tape, x: Normalised, use: (partials: DeviceBuffer) => void): void {
-  tape.scratch(gradientPartials(x), (partials) => {
+function withPartials(
+  tape: Tape,
+  { x, floats }: { x: Normalised; floats: number },
+  use: (partials: DeviceBuffer) => void,
+): void {
+  tape.scratch(floats, (partials) => {
     use(partials);
     x.backward.sum(partials);
   });
@@ -36,7 +45,7 @@ export function materialise(tape: Tape, x: Normalised): Tensor {
     output,
     backward(gradient) {
       const result = writable(tape, gradient);
-      withPartials(tape, x, (partials) => {
+      withPartials(tape, { x, floats: gradientPartials(x) }, (partials) => {
         tape.device.run(maskedGradientSums(shape), [raw.buffer, normaliser.buffer, result.buffer, partials]);
       });
       return [result];
@@ -64,13 +73,14 @@ export function residual(tape: Tape, x: Normalised, shortcut: Tensor | Normalise
     output,
     backward(gradient) {
       const result = writable(tape, gradient);
-      withPartials(tape, x, (partials) => {
+      const floats = residualPartials(shape);
+      withPartials(tape, { x, floats }, (partials) => {
         const run = (more: readonly DeviceBuffer[]) => {
           const read = [output, raw, normaliser, ...(beside === undefined ? [] : [plain, beside.normaliser]), result];
           tape.device.run(residualGradientSums(shape), [...read.map(({ buffer }) => buffer), partials, ...more]);
         };
         if (beside === undefined) run([]);
-        else withPartials(tape, beside, (second) => run([second]));
+        else withPartials(tape, { x: beside, floats }, (second) => run([second]));
       });
       return [result, result];
     },

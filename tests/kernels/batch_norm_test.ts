@@ -7,6 +7,7 @@ import {
 } from "../../kernels/batch_norm.ts";
 import {
   batchNormGradientCombine,
+  batchNormGradientMerge,
   batchNormGradientPartials,
   batchNormGradientSums,
   batchNormInputGradient,
@@ -71,4 +72,19 @@ eachDevice("batch norm keeps its precision when the mean is 10,000 times the dev
   ]);
   const variances = expected.variance.map((v) => 1 / Math.sqrt(v + EPSILON));
   assertClose(normaliser.subarray(9), variances, { bound: 1e-4, what: "1 / deviation" });
+});
+
+eachDevice("many chunks of gradient sums are merged into few, in order and without loss", async (device) => {
+  for (const [chunks, channels] of [[300, 8], [1001, 7]]) {
+    const partials = numbers(2 * chunks * channels, 1);
+    const { kernel, mergedCount } = batchNormGradientMerge({ chunks, channels });
+    const [, merged] = await runKernels(device, [partials, mergedCount], [[kernel, [0, 1]]]);
+    const totals = (values: Float32Array) => {
+      const sums = new Float64Array(2 * channels);
+      values.forEach((value, i) => sums[i % (2 * channels)] += value);
+      return sums;
+    };
+    if (mergedCount > 64 * channels) throw new Error(`${mergedCount} numbers are left of ${partials.length}`);
+    assertClose(totals(merged), totals(partials), { bound: 1e-6, what: `sums of ${chunks} chunks` });
+  }
 });

@@ -9,7 +9,13 @@ import {
   normalisedLoadReference,
   type NormalisedShape,
 } from "../../kernels/normalised.ts";
-import { residual, residualGradientSums, residualReference } from "../../kernels/residual.ts";
+import {
+  residual,
+  residualGradientSums,
+  residualPartials,
+  residualReference,
+  type ResidualShape,
+} from "../../kernels/residual.ts";
 import { eachDevice } from "../devices.ts";
 import { assertClose, madeUp } from "./close.ts";
 import { type Bound, runProgram, stored } from "./tile/run.ts";
@@ -88,7 +94,8 @@ for (const shape of SHAPES) {
 
   eachDevice(`the end of a block equals its reference, forward and back: ${name}`, async (device) => {
     for (const normalisedShortcut of [false, true]) {
-      const block = { rows, channels, storage, normalisedShortcut };
+      const block: ResidualShape = { rows, channels, storage, normalisedShortcut };
+      const partials = { data: residualPartials(block) };
       const inputs = {
         c: { data: raw, storage },
         normaliser: { data: normaliser },
