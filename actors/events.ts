@@ -3,6 +3,19 @@
  * Plain data; nothing here acts.
  */
 
+/** Device memory of the fullest trainer by purpose, in bytes; an older run's metrics lack it. */
+export interface StepMemory {
+  /** Weights and running statistics. */
+  readonly parameters: number;
+  readonly optimizer: number;
+  readonly queues: number;
+  /** At most at once during steps so far: activations, gradients, workspaces, images. */
+  readonly transient: number;
+  /** In use between steps, and held altogether, buffers that wait for reuse included. */
+  readonly live: number;
+  readonly reserved: number;
+}
+
 /** One line of `metrics.jsonl`. */
 export interface StepRecord {
   readonly step: number;
@@ -25,6 +38,7 @@ export interface StepRecord {
   readonly embeddingDeviation: number;
   /** Peak device memory of the fullest trainer. */
   readonly deviceBytes: number;
+  readonly memory?: StepMemory;
   /** In mixed precision: what the loss of this step was multiplied by. */
   readonly lossScale?: number;
   /** In mixed precision: steps left out so far because their gradients overflowed, this one included. */

@@ -4,10 +4,11 @@ import type { TrainConfig } from "../config.ts";
 
 /**
  * SHA-256 of the options that decide the weights. Where and on how many trainers a run takes place, how often it is
- * saved, and where its images lie do not.
+ * saved, what is computed again to save memory, and where its images lie do not.
  */
 export function mathsDigest(config: TrainConfig): string {
-  const { cluster: _cluster, checkpoint: _checkpoint, run: _run, data, precision, ...maths } = config;
+  const { cluster: _cluster, checkpoint: _checkpoint, checkpointing: _again, run: _run, data, precision, ...maths } =
+    config;
   // Full precision goes unsaid, so that digests from before there was a choice stay what they were.
   const stored = precision === "f32" ? {} : { precision };
   return sha256Hex(canonicalJson({ ...maths, ...stored, data: { sideMax: data.sideMax } }));

@@ -67,9 +67,16 @@ export function mergeReports(
     prototypePerplexity: step.perplexity,
     embeddingDeviation: mean(replicas.map((row) => row.embeddingDeviation)),
     deviceBytes: most((report) => report.deviceBytes),
+    ...memoryOf(reports),
     ...lossScaleOf(reports),
     elapsedMs: step.elapsedMs,
   };
+}
+
+/** Of the trainer with the highest peak, the first of equals. */
+function memoryOf(reports: readonly StepDone[]): Partial<StepRecord> {
+  const { memory } = reports.reduce((most, report) => report.deviceBytes > most.deviceBytes ? report : most);
+  return memory === undefined ? {} : { memory };
 }
 
 /** All trainers have one loss scale, because all see the same sums. */

@@ -2,7 +2,9 @@
  * The rules of a configuration that join several options. Each gives the key at fault, what it has to be, and what was
  * found. This file parses nothing and knows no file.
  */
-import { findModel, modelNames } from "./models.ts";
+import { regnetBlocks } from "../nn/regnet_spec.ts";
+import { parseSegments, requireSegments } from "../nn/segments.ts";
+import { findModel, modelNames, modelSpec } from "./models.ts";
 import { nearest } from "./nearest.ts";
 import type { TrainConfig } from "./schema.ts";
 
@@ -134,7 +136,38 @@ function checkLength(config: TrainConfig): Fault | undefined {
     (queue.length > 0 ? under("queue.startStep", queue.startStep) : undefined);
 }
 
-const checks: readonly Check[] = [checkModel, checkOptimizer, checkCrops, checkRanges, checkReplicas, checkLength];
+function checkCheckpointing(config: TrainConfig): Fault | undefined {
+  const { mode, segments, memoryBudgetBytes } = config.checkpointing;
+  const fault = (key: string, requirement: string, found: unknown): Fault => ({
+    path: `checkpointing.${key}`,
+    requirement,
+    found,
+  });
+  if (memoryBudgetBytes !== undefined && mode !== "auto") {
+    return fault("memoryBudgetBytes", 'be given with checkpointing.mode "auto" only', memoryBudgetBytes);
+  }
+  if ((segments.length > 0) !== (mode === "listed")) {
+    return fault("segments", 'list units where checkpointing.mode is "listed", and only there', segments);
+  }
+  if (mode !== "listed") return undefined;
+  const units = regnetBlocks(modelSpec(config)).length + 1;
+  try {
+    requireSegments(parseSegments(segments), units);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    return fault("segments", `be in order, apart, and within 0-${units - 1} (the stem and its blocks)`, segments);
+  }
+}
+
+const checks: readonly Check[] = [
+  checkModel,
+  checkOptimizer,
+  checkCrops,
+  checkRanges,
+  checkReplicas,
+  checkLength,
+  checkCheckpointing,
+];
 
 /** The first broken rule of `config`, if any. */
 export function findFault(config: TrainConfig): Fault | undefined {

@@ -148,6 +148,17 @@ const run = z.strictObject({
   name: z.string().default("").describe("Name of the run's own folder; empty: made from the preset and the time"),
 }).prefault({});
 
+const checkpointing = z.strictObject({
+  mode: z.enum(["none", "auto", "listed"]).default("none").describe(
+    "Which activations are computed again in the backward pass, with the same bits: none, the cheapest that save most or " +
+      "meet `memoryBudgetBytes`, or `segments`",
+  ),
+  segments: z.array(z.string().regex(/^\d+(-\d+)?$/)).default([]).describe(
+    "Units run again together, e.g. `0-1,2,3-5`; the stem is unit 0, blocks count from 1",
+  ),
+  memoryBudgetBytes: positive.optional().describe("Device memory that a trainer may take; with `auto`"),
+}).prefault({});
+
 /** The schema of a whole training configuration, before the rules of `checks.ts`. */
 export const trainConfigSchema = z.strictObject({
   seed: z.int().min(0).max(0xffffffff).default(0).describe("Seed of weights, sample order and augmentation"),
@@ -170,6 +181,7 @@ export const trainConfigSchema = z.strictObject({
   precision: z.enum(["f32", "mixed"]).default("f32").describe(
     "How activations are stored: `f32`, or `mixed` for half precision with f32 sums and a dynamic loss scale",
   ),
+  checkpointing,
   syncBatchNormGroup: positiveInteger.default(1).describe(
     "Replicas that share BatchNorm statistics; divides `replicas`",
   ),

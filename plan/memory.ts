@@ -1,10 +1,10 @@
 /**
- * Device memory of one trainer, layer by layer as the tape keeps it: every op's output lives until the backward pass has
- * used it. Everything is f32. It needs no device.
+ * Device memory of one trainer, layer by layer as the tape keeps it: raw outputs of convolutions and outputs of blocks live
+ * until the backward pass has used them. It needs no device.
  */
 import { cropsPerImage, type TrainConfig } from "../config.ts";
-import { type BlockSpec, regnetBlocks } from "../nn/regnet_spec.ts";
-import { halvedSide, type NetworkSummary } from "./network.ts";
+import { chooseSegments, peakActivations, stepActivations } from "../nn/segments.ts";
+import type { NetworkSummary } from "./network.ts";
 
 /** Bytes on one trainer's device. */
 export interface MemoryPlan {
@@ -12,34 +12,12 @@ export interface MemoryPlan {
   readonly optimizerBytes: number;
   /** Of every replica carried, and their sum over the world. */
   readonly gradientBytes: number;
-  /** Saved activations of every replica carried, when each op's output is kept. */
+  /** Images, activations and their gradients at the worst moment, every replica carried, when all that is needed is kept. */
   readonly activationBytes: number;
-  /** The same when only the blocks' outputs are kept and one block at a time is computed again. */
+  /** The same with `checkpointing.mode` "auto" and no budget. */
   readonly checkpointedActivationBytes: number;
   readonly totalBytes: number;
   readonly checkpointedTotalBytes: number;
-}
-
-/** Numbers that a block's ops keep for one image; `output` is the block's own output among them. */
-function blockActivations(block: BlockSpec, size: number): { all: number; output: number } {
-  const { stage, stride, width, squeezeWidth, projected } = block;
-  const output = width * halvedSide(size, stage + 2) ** 2;
-  const input = stride === 2 ? width * halvedSide(size, stage + 1) ** 2 : output;
-  // A convolution and its batch norm keep one output each.
-  const convolutions = 2 * (input + output * (projected ? 3 : 2));
-  // Average, fc1 with and without bias, ReLU, fc2 with and without bias, sigmoid, and the scaled channels.
-  const squeeze = squeezeWidth > 0 ? output + 4 * width + 3 * squeezeWidth : 0;
-  return { all: convolutions + squeeze + output, output };
-}
-
-/** Numbers kept for the trunk's pass over one image of `size` pixels. */
-export function trunkActivations({ spec }: NetworkSummary, size: number): { all: number; checkpointed: number } {
-  const blocks = regnetBlocks(spec).map((block) => blockActivations(block, size));
-  const images = 3 * size ** 2, stem = 2 * spec.stemWidth * halvedSide(size, 1) ** 2;
-  const features = spec.widths[spec.widths.length - 1];
-  const all = images + stem + blocks.reduce((sum, block) => sum + block.all, 0) + features;
-  const kept = images + stem + blocks.reduce((sum, block) => sum + block.output, 0) + features;
-  return { all, checkpointed: kept + Math.max(...blocks.map((block) => block.all - block.output)) };
 }
 
 /** Numbers kept for one row of the head: features, layers, normalised embedding, scores, targets, loss. */
@@ -62,12 +40,15 @@ export function planMemory(config: TrainConfig, network: NetworkSummary, replica
   const parameterBytes = 4 * network.parameters.total;
   const images = config.batchPerReplica * replicas;
   const head = headActivations(network, config) * cropsPerImage(config);
-  const passes = config.crops.map(({ size, count }) => {
-    const { all, checkpointed } = trunkActivations(network, size);
-    return { all: all * count, checkpointed: checkpointed * count };
+  const pixels = config.crops.reduce((sum, { size, count }) => sum + 3 * count * size ** 2, 0);
+  const passes = stepActivations(network.spec, {
+    crops: config.crops,
+    images: config.batchPerReplica,
+    numberBytes: config.precision === "mixed" ? 2 : 4,
   });
+  const least = chooseSegments(passes, { replicas });
   const activations = (kind: "all" | "checkpointed") =>
-    4 * images * (head + passes.reduce((sum, pass) => sum + pass[kind], 0));
+    4 * images * (head + pixels) + peakActivations(passes, kind === "all" ? [] : least, { replicas });
   const weightsBytes = parameterBytes, optimizerBytes = optimizerStates(config) * parameterBytes;
   const gradientBytes = (replicas + 1) * parameterBytes;
   const state = weightsBytes + optimizerBytes + gradientBytes;

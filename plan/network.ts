@@ -5,6 +5,7 @@
 import { headDims, modelSpec, type TrainConfig } from "../config.ts";
 import { countActivations, countMacs, countParameters } from "../nn/count.ts";
 import { regnetBlocks, type RegnetSpec } from "../nn/regnet_spec.ts";
+import { halvedSide } from "../nn/segments.ts";
 
 /** One row of the model summary. */
 export interface StageSummary {
@@ -42,11 +43,6 @@ export interface NetworkSummary {
 /** The first `stages` stages of a network. */
 function firstStages(spec: Required<RegnetSpec>, stages: number): Required<RegnetSpec> {
   return { ...spec, widths: spec.widths.slice(0, stages), depths: spec.depths.slice(0, stages) };
-}
-
-/** Side of the output after `halvings` convolutions of stride 2. */
-export function halvedSide(side: number, halvings: number): number {
-  return halvings === 0 ? side : halvedSide(Math.floor((side - 1) / 2) + 1, halvings - 1);
 }
 
 function summarizeStages(spec: Required<RegnetSpec>, sizes: readonly number[]): StageSummary[] {

@@ -27,6 +27,11 @@ export class EmbeddingQueue {
     return this.#written >= this.#length;
   }
 
+  /** The rings, which stay the queue's. */
+  tensors(): readonly Tensor[] {
+    return this.#rings;
+  }
+
   /**
    * Scores of the queue's rows against the prototypes as they are now, one `[length, K]` per assign crop, which the caller
    * frees; none while the queue is not full.

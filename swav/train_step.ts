@@ -4,6 +4,7 @@
  */
 import type { Assigner, Collective } from "../collectives/collective.ts";
 import type { Parameter } from "../nn/module.ts";
+import type { Segment } from "../nn/segments.ts";
 import type { LossScale } from "../optim/loss_scale.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import { concatRows } from "../tensor/ops/rows.ts";
@@ -48,6 +49,8 @@ export interface StepContext {
   readonly frozenPrototypes: boolean;
   /** How activations and their gradients are stored. @default "f32" */
   readonly storage?: Storage;
+  /** Units of the trunk that are run again in the backward pass. @default none */
+  readonly segments?: readonly Segment[];
   /** Multiplies the loss, and is told of the step; an update whose gradients overflow is left out. None when absent. */
   readonly lossScale?: LossScale;
   /** SyncBN's group as a replica sees it; absent for statistics of each replica alone. */
@@ -105,12 +108,12 @@ interface Forward {
 }
 
 async function forward(tape: Tape, input: ReplicaInput, context: StepContext): Promise<Forward> {
-  const { model, storage } = context;
+  const { model, storage, segments } = context;
   const { replica, views } = input;
   for (const view of views) tape.adopt(view);
   const collective = context.collective?.(replica);
   // Running statistics are those of replica 0's group, as VISSL saves rank 0's (section 4.3 of its large-scale docs).
-  const forward = { tape, training: true, updateStatistics: replica === 0, collective, storage };
+  const forward = { tape, training: true, updateStatistics: replica === 0, collective, storage, segments };
 
   // One trunk pass per crop size: each resolution has its own batch statistics.
   const features: Tensor[] = [];

@@ -57,6 +57,14 @@ export const lifeMessages = {
     computeMs: milliseconds,
     syncMs: milliseconds,
     deviceBytes: z.number().min(0),
+    memory: z.strictObject({
+      parameters: z.number().min(0),
+      optimizer: z.number().min(0),
+      queues: z.number().min(0),
+      transient: z.number().min(0),
+      live: z.number().min(0),
+      reserved: z.number().min(0),
+    }).optional(),
     /** In mixed precision: the loss scale of this step, and the steps left out so far. */
     lossScale: z.number().positive().optional(),
     skippedSteps: z.number().int().min(0).optional(),

@@ -2,6 +2,7 @@
 import type { TrainConfig } from "../../config.ts";
 import { modelSpec } from "../../config/models.ts";
 import type { AdapterDescription, Device } from "../../device/device.ts";
+import { chooseSegments, parseSegments, type Segment, stepActivations } from "../../nn/segments.ts";
 import { adamw } from "../../optim/adamw.ts";
 import { larc } from "../../optim/larc.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
@@ -23,6 +24,28 @@ export function buildModel(device: Device, config: TrainConfig, { blank = false 
 /** How the configuration stores activations. */
 export function storageOf({ precision }: TrainConfig): Storage {
   return precision === "mixed" ? "f16" : "f32";
+}
+
+/** Tensors of the parameters' size that an optimiser keeps. */
+const OPTIMIZER_STATES = { larc: 1, sgd: 1, adamw: 2 } as const;
+
+/** The parts of the trunk that a trainer of `replicas` replicas runs again in its backward pass. */
+export function segmentsOf(
+  config: TrainConfig,
+  { parameterCount, replicas }: { parameterCount: number; replicas: number },
+): Segment[] {
+  const { mode, segments, memoryBudgetBytes } = config.checkpointing;
+  if (mode === "none") return [];
+  if (mode === "listed") return parseSegments(segments);
+  const passes = stepActivations(modelSpec(config), {
+    crops: config.crops,
+    images: config.batchPerReplica,
+    numberBytes: storageOf(config) === "f16" ? 2 : 4,
+  });
+  // Weights, the optimiser's state, each replica's gradients and their sum stay whatever is run again.
+  const stateBytes = 4 * parameterCount * (2 + OPTIMIZER_STATES[config.optimizer.name] + replicas);
+  const budget = memoryBudgetBytes && Math.max(0, memoryBudgetBytes - stateBytes);
+  return chooseSegments(passes, { budget, replicas });
 }
 
 /**

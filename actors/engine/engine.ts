@@ -14,9 +14,11 @@ import type { SwavModel } from "../../swav/model.ts";
 import { EmbeddingQueue } from "../../swav/queue.ts";
 import { prototypesName, trainStep } from "../../swav/train_step.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
+import { formatSegments, type Segment } from "../../nn/segments.ts";
 import type { Message } from "../../wire/messages.ts";
-import { buildModel, buildOptimizer, checkPrecision, storageOf } from "./build.ts";
+import { buildModel, buildOptimizer, checkPrecision, segmentsOf, storageOf } from "./build.ts";
 import { GradientStream } from "./gradient_stream.ts";
+import { memoryUse } from "./memory.ts";
 import { RemotePeers } from "./remote_peers.ts";
 import { checkChoices } from "./shapes.ts";
 import { restore, snapshot } from "./snapshot.ts";
@@ -47,6 +49,8 @@ interface Session {
   readonly peers: RemotePeers;
   readonly plans: { readonly all: SlicePlan; readonly withoutPrototypes: SlicePlan };
   readonly parameters: ReadonlyMap<string, Parameter>;
+  /** Units of the trunk that are run again in the backward pass. */
+  readonly segments: readonly Segment[];
   /** Replicas carried here, ascending. */
   readonly replicas: readonly number[];
   readonly queues: ReadonlyMap<number, EmbeddingQueue>;
@@ -113,7 +117,10 @@ export class Engine {
     const shards = message.shards.length;
     const local = { low: seat.low, high: seat.high };
     const replicas = Array.from({ length: seat.high - seat.low }, (_, index) => seat.low + index);
+    const parameterCount = model.parameters.reduce((sum, { tensor }) => sum + tensor.size, 0);
+    const segments = segmentsOf(config, { parameterCount, replicas: replicas.length });
     this.#session = {
+      segments,
       config,
       device,
       model,
@@ -128,7 +135,8 @@ export class Engine {
       replicas,
       queues: makeQueues(device, config, replicas),
     };
-    this.#ports.send({ type: "ready", detail: describeAdapter(device.adapter) });
+    const again = segments.length === 0 ? "" : `; runs units ${formatSegments(segments)} of the trunk again`;
+    this.#ports.send({ type: "ready", detail: describeAdapter(device.adapter) + again });
   }
 
   #configured(): Session {
@@ -180,6 +188,7 @@ export class Engine {
       temperature: config.loss.temperature,
       frozenPrototypes,
       storage: storageOf(config),
+      segments: session.segments,
       lossScale,
       collective: config.syncBatchNormGroup === 1 ? undefined : timed.group,
       assigner: timed,
@@ -198,6 +207,7 @@ export class Engine {
       replicas: rows,
       ...watch.report(),
       deviceBytes: device.memory.peakBytes,
+      memory: memoryUse(device, session),
       lossScale: scale,
       skippedSteps: lossScale?.skippedSteps,
     });

@@ -115,6 +115,19 @@ Deno.test("rules that join several keys are told with the key at fault", () => {
       { model: { stemWidth: 8, widths: [12], depths: [1], groupWidth: 8 } },
       "model.groupWidth must divide every one of model.widths (not 12)",
     ],
+    [
+      { checkpointing: { segments: ["1"] } },
+      'checkpointing.segments must list units where checkpointing.mode is "listed"',
+    ],
+    [{ checkpointing: { mode: "listed" } }, "checkpointing.segments must list units"],
+    [
+      { checkpointing: { mode: "listed", segments: ["0-1", "1-3"] } },
+      "checkpointing.segments must be in order, apart, and within 0-3 (the stem and its blocks)",
+    ],
+    [
+      { checkpointing: { memoryBudgetBytes: 1e9 } },
+      'memoryBudgetBytes must be given with checkpointing.mode "auto" only',
+    ],
   ];
   for (const [input, text] of cases) assertStringIncludes(messageOf({ steps: 5, ...input }), text);
 });

@@ -31,10 +31,10 @@ Deno.test("chooseSegments() takes the least memory, or the fewest units that fit
   const peak = peakActivations([pass], least), plain = peakActivations([pass], []);
   assert(peak < 0.7 * plain, `${peak} of ${plain}`);
   const between = (peak + plain) / 2;
-  const few = chooseSegments([pass], between);
+  const few = chooseSegments([pass], { budget: between });
   assert(peakActivations([pass], few) <= between && few.length < pass.length);
-  assertEquals(chooseSegments([pass], plain), []);
-  assertEquals(chooseSegments([pass], 1), least);
+  assertEquals(chooseSegments([pass], { budget: plain }), []);
+  assertEquals(chooseSegments([pass], { budget: 1 }), least);
 });
 
 Deno.test("requireSegments() refuses segments that overlap, turn back or leave the network", () => {

@@ -3,7 +3,7 @@ import { parseConfig } from "../../config.ts";
 import { KernelChoices } from "../../device/choices.ts";
 import type { Device, DeviceBuffer, HostArray } from "../../device/device.ts";
 import { regnetY } from "../../nn/regnet.ts";
-import { trunkActivations } from "../../plan/memory.ts";
+import { unitActivations } from "../../nn/segments.ts";
 import { summarizeNetwork } from "../../plan/network.ts";
 import { Tape } from "../../tensor/tape.ts";
 import { zeros } from "../../tensor/tensor.ts";
@@ -77,7 +77,9 @@ for (
     tape.dispose();
     assertEquals(device.memory.liveBytes, before);
     // Batch norm also keeps four numbers per channel, whatever the batch.
-    const planned = 4 * (5 * trunkActivations(network, size).all + 4 * network.batchNorm.channels);
+    const kept = unitActivations(network.spec, size).reduce((sum, { all }) => sum + all, 0);
+    const [width] = network.headDims;
+    const planned = 4 * (5 * (kept + 3 * size ** 2 + width) + 4 * network.batchNorm.channels);
     assert(Math.abs(held / planned - 1) < 0.01, `held ${held} bytes, planned ${planned}`);
   });
 }

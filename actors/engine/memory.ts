@@ -1,0 +1,32 @@
+/** What a trainer's device memory is used for, by sums over the tensors that live from step to step. */
+import type { Device } from "../../device/device.ts";
+import type { Optimizer } from "../../optim/optimizer.ts";
+import type { SwavModel } from "../../swav/model.ts";
+import type { EmbeddingQueue } from "../../swav/queue.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import type { StepMemory } from "../events.ts";
+
+function bytesOf(tensors: Iterable<Tensor>): number {
+  let bytes = 0;
+  for (const { buffer } of tensors) bytes += buffer.byteLength;
+  return bytes;
+}
+
+/** Memory by purpose; to be asked between steps. */
+export function memoryUse(
+  device: Device,
+  { model, optimizer, queues }: {
+    model: SwavModel;
+    optimizer: Optimizer;
+    queues: ReadonlyMap<number, EmbeddingQueue>;
+  },
+): StepMemory {
+  const { liveBytes, peakBytes, reservedBytes } = device.memory;
+  const lasting = {
+    parameters: bytesOf([...model.parameters, ...model.buffers].map(({ tensor }) => tensor)),
+    optimizer: bytesOf(optimizer.state().values()),
+    queues: bytesOf([...queues.values()].flatMap((queue) => queue.tensors())),
+  };
+  const sum = lasting.parameters + lasting.optimizer + lasting.queues;
+  return { ...lasting, transient: Math.max(0, peakBytes - sum), live: liveBytes, reserved: reservedBytes };
+}
