@@ -120,7 +120,8 @@ function inputLoads({ load = "plain", batch, inChannels }: Conv2dShape): InputLo
     bindings: `@group(0) @binding(2) var<storage, read> normaliser: array<f32, ${4 * inChannels}>;
 ${gated ? `@group(0) @binding(3) var<storage, read> gate: array<f32, ${batch * inChannels}>;\n` : ""}`,
     value(raw, channel) {
-      const n = channels.push(channel) - 1;
+      const known = channels.indexOf(channel);
+      const n = known === -1 ? channels.push(channel) - 1 : known;
       const normalised = `(${raw} - mean${n}) * factor${n} + beta${n}`;
       if (load === "normalised") return normalised;
       return gated ? `max(${normalised}, 0.0) * gate${n}` : `max(${normalised}, 0.0)`;
@@ -148,20 +149,33 @@ function partialSums(shape: Conv2dShape, tiling: Tiling & { readonly sharing: Sh
   const rows = taps * channels;
   const tiles = rowTiles * columnTiles * groups;
   const grid = tileGrid(tiles * runs);
+  // Along a line the last taps of a pixel are the first of the next: those are kept, the others are loaded afresh.
+  const fresh = Math.min(taps, stride);
+  const kept = (taps - fresh) * channels;
   // Inputs of a tile lie next to each other, tap after tap; past the channels of a group nothing is stored.
-  const tap = (row: string) => taps === 1 ? "0u" : `(${row} / ${channels}u)`;
-  const channel = (row: string) => taps === 1 ? row : `(${row} % ${channels}u)`;
+  const tap = (row: string) => fresh === 1 ? "0u" : `(${row} / ${channels}u)`;
+  const channel = (row: string) => fresh === 1 ? row : `(${row} % ${channels}u)`;
   const one = cellsOf(storage);
   const loads = inputLoads(shape);
+  const load = (at: string, ofChannel: string) =>
+    loads.value(one.load(`input[${at}]`), `group * ${groupIn}u + min(firstIn + ${ofChannel}, ${groupIn - 1}u)`);
   const inputs = sharedValues("in", {
-    count: rows,
+    count: fresh * channels,
     sharing: tiling.sharing,
     at: (row) => {
-      const raw = one.load(`input[u32(inBase + inX * ${inChannels}) + ${tap(row)} * ${inChannels}u + ${channel(row)}]`);
-      const value = loads.value(raw, `group * ${groupIn}u + min(firstIn + ${channel(row)}, ${groupIn - 1}u)`);
+      const value = load(
+        `u32(inBase + inX * ${inChannels}) + ${tap(row)} * ${inChannels}u + ${channel(row)}`,
+        channel(row),
+      );
       return padding === 0 ? value : `select(0.0, ${value}, u32(inX + i32(${tap(row)})) < ${width}u)`;
     },
   });
+  const keptAtFirst = range(kept).map((r) => {
+    const x = Math.floor(r / channels) - padding;
+    const at = `u32(inBase) + ${x * inChannels + r % channels}u`;
+    return x < 0 || x >= width ? "0.0" : load(at, `${r % channels}u`);
+  });
+  const values = [...range(kept).map((r) => `kept${r}`), ...inputs.values];
   const out = (k: number) => `group * ${groupOut}u + min(firstOut + ${laneNumber(k)}, ${groupOut - 1}u)`;
 
   const wgsl =
@@ -196,12 +210,14 @@ ${loads.line(`line / ${output.height}u`)}
 let inBase = (i32(line / ${output.height}u) * ${height} + inY) * ${
       width * inChannels
     } + i32(group * ${groupIn}u + firstIn);
+${unroll(kept, (r) => `var kept${r} = ${keptAtFirst[r]};`)}
 for (var x = 0u; x < ${output.width}u + opaque; x++) {
-let inX = i32(x) * ${stride} + kx - ${padding};
+let inX = i32(x) * ${stride} + kx - ${padding} + ${taps - fresh};
 let outBase = (line * ${output.width}u + x) * ${outChannels}u;
 ${unroll(columns, (k) => `let gradient${k} = ${one.load(`outGradient[outBase + out${k}]`)};`)}
 ${inputs.load}
-${unroll(rows, (r) => unroll(columns, (k) => `sum${r}_${k} = fma(${inputs.values[r]}, gradient${k}, sum${r}_${k});`))}
+${unroll(rows, (r) => unroll(columns, (k) => `sum${r}_${k} = fma(${values[r]}, gradient${k}, sum${r}_${k});`))}
+${unroll(kept, (r) => `kept${r} = ${values[r + fresh * channels]};`)}
 }
 }
 }
