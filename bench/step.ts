@@ -6,6 +6,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import type { Device, Provider } from "../device/device.ts";
 import { openDevice } from "../device/open.ts";
+import { trafficOf } from "../device/traffic.ts";
 import type { Kernel } from "../kernels/kernel.ts";
 import { projectionHead, prototypes } from "../nn/heads.ts";
 import { regnetY } from "../nn/regnet.ts";
@@ -113,6 +114,14 @@ if (import.meta.main) {
     `${device.adapter.name} [${device.adapter.provider}]: step ${
       times[Math.floor(times.length / 2)].toFixed(0)
     } ms, first ${first.toFixed(0)} ms, peak memory ${(device.memory.peakBytes / 2 ** 20).toFixed(0)} MiB`,
+  );
+  const moved = await trafficOf(
+    { adapter: device.adapter, choices: device.choices.toJSON() },
+    (counting) => stepOf(counting)(),
+  );
+  console.log(
+    `${(moved.boundBytes / 1e6).toFixed(0)} MB bound by ${moved.launches} launches, ` +
+      `${(moved.boundBytes / moved.idealBytes).toFixed(2)} times the ideal ${(moved.idealBytes / 1e6).toFixed(0)} MB`,
   );
   const shares = await profile(device, step);
   const total = [...shares.values()].reduce((sum, { ms }) => sum + ms, 0);
