@@ -135,7 +135,7 @@ function armOf(jax: Jax, { backend, inputs, action, error }: ArmParts): Arm {
       // Lazy: what is disposed of undispatched is never computed.
       for (let i = 1; i < repeats; i++) {
         const array = once();
-        await (backend === "webgpu" ? array.gpuBuffer() : jax.blockUntilReady(array));
+        await (backend === "webgpu" ? array.ref.gpuBuffer() : jax.blockUntilReady(array));
         array.dispose();
       }
       const last = once();
