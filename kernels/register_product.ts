@@ -30,8 +30,8 @@ export interface RegisterTile {
 }
 
 /**
- * Rows and columns of the tile for a result of `rows` × `columns`: no more than there is to do, and the columns shared
- * out evenly, so that the last tile is nearly as full as the others.
+ * Rows and columns of the tile for a result of `rows` × `columns`, both shared out evenly, so that the last tiles are
+ * nearly as full as the others.
  */
 export function registerTile(
   result: { rows: number; columns: number },
@@ -39,8 +39,9 @@ export function registerTile(
 ): { rows: number; columns: number } {
   const even = Math.ceil(result.columns / Math.ceil(result.columns / tileColumns));
   const columns = result.columns % 4 === 0 ? Math.ceil(even / 4) * 4 : even;
-  const rows = tileRows ?? (columns > 16 ? 4 : 8);
-  return { rows: Math.min(rows, Math.ceil(result.rows / LANES)), columns };
+  const laneRows = Math.ceil(result.rows / LANES);
+  const tiles = Math.ceil(laneRows / (tileRows ?? (columns > 16 ? 4 : 8)));
+  return { rows: Math.ceil(laneRows / tiles), columns };
 }
 
 /** A buffer's name in the text, and its elements. */
