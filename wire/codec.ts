@@ -14,19 +14,23 @@ export const codecLimits = { depthMax: 16, valuesMax: 1_000_000, bytesMax: 512 *
 // Without these settings msgpackr writes records and truncates typed arrays to bytes.
 const packr = new Packr({ useRecords: false, moreTypes: false, int64AsType: "number", variableMapSize: true });
 
+/** msgpackr's option that leaves so many bytes (at most 255) free before what it writes. */
+const RESERVE = 2048;
+
 /**
- * The bytes of `message`, valid until changed by nobody: they share memory with nothing that is still in use.
+ * The bytes of `message`, valid until changed by nobody: they share memory with nothing that is still in use. `room` bytes
+ * before them in their buffer are free.
  *
  * @throws {WireError} when a value cannot travel (a typed array other than bytes, a date, a function, a cycle).
  */
-export function encode(message: Message): Uint8Array<ArrayBuffer> {
+export function encode(message: Message, { room = 0 }: { room?: number } = {}): Uint8Array<ArrayBuffer> {
   const sizes = { bytes: 0 };
   const value = plain(message, { depth: 0, path: "message", sizes });
-  if (sizes.bytes < 65_536) return packed(value);
+  if (sizes.bytes < 65_536) return packed(value, room);
   // Given room for its tensors, msgpackr need not grow and copy; afterwards it must not hold on to that room.
   packr.useBuffer(roomFor(sizes.bytes + 65_536));
   try {
-    return packed(value);
+    return packed(value, room);
   } finally {
     packr.useBuffer(roomFor(8_192));
   }
@@ -37,9 +41,9 @@ function roomFor(byteLength: number): Buffer {
   return Buffer.allocUnsafeSlow(byteLength);
 }
 
-function packed(value: unknown): Uint8Array<ArrayBuffer> {
-  const bytes = packr.pack(value);
-  return new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength);
+function packed(value: unknown, room: number): Uint8Array<ArrayBuffer> {
+  const bytes = packr.pack(value, RESERVE + room);
+  return new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset + room, bytes.byteLength - room);
 }
 
 /**

@@ -1,31 +1,55 @@
 /**
  * Frames of a socket link. A frame starts with one head byte: a link's greeting, a whole message, or the announcement of
- * a message that is too large for a frame. After an announcement come raw pieces of that message, without head bytes (so
+ * a message that is too large for a frame. The upper half of a whole message's head byte tells how many bytes of padding
+ * follow it: messages end at a multiple of 4 bytes, so that a tensor at their end is read where it lies, without a copy. After an announcement come raw pieces of that message, without head bytes (so
  * that neither side copies more than it must), until the announced length is reached. It knows no socket and no message.
  */
 import { WireError } from "./error.ts";
 
 /** Version of greeting and frames; both ends must agree. */
-export const linkProtocol = 1;
+export const linkProtocol = 2;
 
 /** Payload bytes of the largest frame. Deno closes a connection at frames of 64 MiB; 1 MiB is the fastest size. */
 export const frameBytesMax = 1024 * 1024;
 
+/** Bytes in front of a message that {@linkcode framesOf} can use for the head, where the caller has left them. */
+export const frameRoom = 4;
+
 /** Head bytes of frames. */
 export const frameKind = { greeting: 0, whole: 1, announcement: 2 } as const;
 
-/** The frames of a message, with pieces of at most `payloadBytesMax` bytes; large ones view `bytes`. */
+/**
+ * The frames of a message, with pieces of at most `payloadBytesMax` bytes; large ones view `bytes`. With `room`, the
+ * {@linkcode frameRoom} bytes before `bytes` in its buffer are overwritten, and a whole message is not copied either.
+ */
 export function* framesOf(
   bytes: Uint8Array<ArrayBuffer>,
   payloadBytesMax: number = frameBytesMax,
+  { room = false }: { room?: boolean } = {},
 ): Generator<Uint8Array<ArrayBuffer>> {
-  if (bytes.byteLength <= payloadBytesMax) return yield frame(frameKind.whole, bytes);
+  if (bytes.byteLength <= payloadBytesMax) return yield wholeFrame(bytes, room);
   const length = new Uint8Array(8);
   new DataView(length.buffer).setBigUint64(0, BigInt(bytes.byteLength), true);
   yield frame(frameKind.announcement, length);
   for (let start = 0; start < bytes.byteLength; start += payloadBytesMax) {
     yield bytes.subarray(start, Math.min(start + payloadBytesMax, bytes.byteLength));
   }
+}
+
+/** Bytes that bring `length` to a multiple of 4. */
+function padding(length: number): number {
+  return (4 - length % 4) % 4;
+}
+
+function wholeFrame(bytes: Uint8Array<ArrayBuffer>, room: boolean): Uint8Array<ArrayBuffer> {
+  const pad = padding(bytes.byteLength + 1), head = 1 + pad;
+  const framed = room
+    ? new Uint8Array(bytes.buffer, bytes.byteOffset - head, bytes.byteLength + head)
+    : new Uint8Array(bytes.byteLength + head);
+  if (!room) framed.set(bytes, head);
+  framed.fill(0, 0, head);
+  framed[0] = frameKind.whole | pad << 4;
+  return framed;
 }
 
 /** The first frame of each direction: protocol version and the sender's actor id. */
@@ -77,8 +101,9 @@ export class Assembler {
    */
   take(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> | undefined {
     if (this.#joined !== undefined) return this.#fill(this.#joined, bytes);
-    const payload = bytes.subarray(1);
-    if (bytes[0] === frameKind.whole) {
+    const pad = bytes[0] >> 4;
+    const payload = bytes.subarray(1 + pad);
+    if ((bytes[0] & 15) === frameKind.whole && pad < 4) {
       if (payload.byteLength > this.messageBytesMax) throw this.#tooLarge(payload.byteLength);
       return payload;
     }
@@ -87,7 +112,7 @@ export class Assembler {
     const length = Number(new DataView(payload.buffer, payload.byteOffset, 8).getBigUint64(0, true));
     if (length > this.messageBytesMax) throw this.#tooLarge(length);
     if (length === 0) throw new WireError("announcement of an empty message");
-    this.#joined = new Uint8Array(length);
+    this.#joined = new Uint8Array(padding(length) + length).subarray(padding(length));
     this.#filled = 0;
     return undefined;
   }

@@ -5,7 +5,7 @@
 import { deadline } from "@std/async/deadline";
 import { decode, encode } from "./codec.ts";
 import { WireError } from "./error.ts";
-import { Assembler, frameBytesMax, framesOf, greetingFrame, greetingId } from "./frames.ts";
+import { Assembler, frameBytesMax, frameRoom, framesOf, greetingFrame, greetingId } from "./frames.ts";
 import { errorText, Inbox, type Link, type LinkLimits, linkLimits } from "./link.ts";
 import type { Message } from "./messages.ts";
 
@@ -193,7 +193,7 @@ class SocketLink extends Inbox implements Link {
 
   send(message: Message): void {
     this.assertOpen(this.peer);
-    const bytes = encode(message);
+    const bytes = encode(message, { room: frameRoom });
     if (bytes.byteLength > this.bounds.messageBytesMax) {
       throw new WireError(
         `sending "${message.type}" to ${this.peer}: ${bytes.byteLength} bytes are more than ${this.bounds.messageBytesMax}`,
@@ -209,7 +209,7 @@ class SocketLink extends Inbox implements Link {
     if (this.socket.readyState !== WebSocket.OPEN) {
       throw new WireError(`sending "${message.type}" to ${this.peer}: the connection is closing`);
     }
-    for (const frame of framesOf(bytes, frameBytesMax)) this.socket.send(frame);
+    for (const frame of framesOf(bytes, frameBytesMax, { room: true })) this.socket.send(frame);
   }
 
   close(reason: string): void {

@@ -13,6 +13,16 @@ function withValue(...value: number[]): Uint8Array<ArrayBuffer> {
   return new Uint8Array([0x82, ...text("type"), ...text("ping"), ...text("count"), ...value]);
 }
 
+Deno.test("encode() leaves the room asked for before a message, small or large, and writes the same bytes", () => {
+  for (const length of [3, 40_000]) {
+    const message = { type: "reduced", key: "k", values: toWire(new Float32Array(length).fill(1.5)) } as const;
+    const plain = encode(message), roomy = encode(message, { room: 4 });
+    assert(roomy.byteOffset >= 4);
+    assertEquals(roomy, plain);
+    assertEquals(decode(roomy), message);
+  }
+});
+
 Deno.test("decode() gives back what encode() took", () => {
   const message = fc.record({
     type: fc.constant("saved" as const),
