@@ -20,6 +20,8 @@ export interface Side {
   readonly panel: number;
   /** {@linkcode readTogether}. */
   readonly together: number;
+  /** f16 in rows `pitch` fours apart, as matrix units want it; f32 as invocations read it where absent. */
+  readonly halves?: { readonly pitch: number };
 }
 
 /** Lanes whose 16-byte accesses to workgroup memory NVIDIA's GPUs serve together: 8 · 16 bytes are all 32 banks. */
@@ -80,7 +82,7 @@ export function staging(side: Side, invocations: number): Staging {
     return `${slot} / ${block}u * ${block}u + ${slot} % ${threads}u * 4u + ${slot} % ${block}u / ${threads}u`;
   };
   const at = (round: number, four: number) =>
-    `${other(round)} * ${inK ? pitchOf(side) : span / 4}u + ${unit(round)} / 4u + ${four}u`;
+    `${other(round)} * ${side.halves?.pitch ?? (inK ? pitchOf(side) : span / 4)}u + ${unit(round)} / 4u + ${four}u`;
   return {
     places: [
       ...rounds.map((round) =>
@@ -104,7 +106,7 @@ var ${name}Raw${round}: ${raw};`
         const from = { raw: `${name}Raw${round}`, place: placeOf(round), step: stepOf(round) };
         const stores = unroll(length / 4, (four) => `${name}Tile[${base}${name}At${round}_${four}] = ${value}${four};`);
         const last = ragged && round === rounds.length - 1;
-        return `${operand.finish(value, from, "f32")}
+        return `${operand.finish(value, from, side.halves === undefined ? "f32" : "f16")}
 ${last ? `if (${number(round)} < ${total}u) { ${stores} }` : stores}`;
       }).join("\n"),
   };
