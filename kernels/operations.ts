@@ -15,6 +15,12 @@
 import { conv2dOutput, type Conv2dShape, describeConv2d } from "./conv2d_shape.ts";
 import { describeMatmul, type MatmulShape } from "./matmul.ts";
 import {
+  matrixConv2dForwardVariants,
+  matrixConv2dInputGradientVariants,
+  matrixConv2dWeightGradientVariants,
+  matrixMatmulVariants,
+} from "./matrix/variants.ts";
+import {
   registerForwardVariants,
   registerInputGradientVariants,
   registerMatmulVariants,
@@ -38,21 +44,25 @@ export type MatmulRole = "left" | "right" | "product";
 const forwardVariants: readonly Variant<Conv2dShape, Conv2dForwardRole>[] = [
   ...registerForwardVariants,
   ...tileConv2dForwardVariants,
+  ...matrixConv2dForwardVariants,
 ];
 
 const inputGradientVariants: readonly Variant<Conv2dShape, Conv2dInputGradientRole>[] = [
   ...registerInputGradientVariants,
   ...tileConv2dInputGradientVariants,
+  ...matrixConv2dInputGradientVariants,
 ];
 
 const weightGradientVariants: readonly Variant<Conv2dShape, Conv2dWeightGradientRole>[] = [
   ...registerWeightGradientVariants,
   ...tileConv2dWeightGradientVariants,
+  ...matrixConv2dWeightGradientVariants,
 ];
 
 const matmulVariants: readonly Variant<MatmulShape, MatmulRole>[] = [
   ...registerMatmulVariants,
   ...tileMatmulVariants,
+  ...matrixMatmulVariants,
 ];
 
 const conv2dFlops = (shape: Conv2dShape) => {

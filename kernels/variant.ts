@@ -80,10 +80,13 @@ export interface HeavyOperation<Shape, Role extends string> {
   bufferBytes(shape: Shape): Readonly<Partial<Record<Role, number>>>;
 }
 
-/** Families in the order in which a device's kind prefers them untimed. */
+/**
+ * Families in the order in which a device's kind prefers them untimed. Matrix units come after tiles until a device with
+ * some has run them: a tuner takes them only where they give the default's results.
+ */
 const PREFERENCE: Readonly<Record<Capabilities["kind"], readonly VariantFamily[]>> = {
   cpu: ["registers", "tile", "matrix"],
-  gpu: ["matrix", "tile", "registers"],
+  gpu: ["tile", "matrix", "registers"],
 };
 
 /**
