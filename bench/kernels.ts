@@ -5,6 +5,7 @@
 import type { Device } from "../device/device.ts";
 import { conv2dOutput, type Conv2dShape } from "../kernels/conv2d_shape.ts";
 import { heavyOperations } from "../kernels/operations.ts";
+import type { Storage } from "../kernels/variant.ts";
 import { madeUp } from "../tests/kernels/close.ts";
 import { convolutionsOf, NETWORKS } from "./layers.ts";
 import { type Arm, timeArms, type Timed } from "./measure.ts";
@@ -37,11 +38,12 @@ function bytesOf(sizes: Readonly<Record<string, number | undefined>>): number {
   return Object.values(sizes).reduce<number>((sum, size) => sum + (size ?? 0), 0);
 }
 
-function matmulWork(size: number, { device, peers, families }: Bench): Work {
-  const shape = { m: size, n: size, k: size };
+function matmulWork(size: number, storage: Storage, { device, peers, families }: Bench): Work {
+  const half = storage === "f16";
+  const shape = { m: size, n: size, k: size, ...(half ? { storage } : {}) };
   const operation = heavyOperations.matmul;
   return {
-    name: `matmul: ${size}×${size}×${size}`,
+    name: `matmul${half ? " f16" : ""}: ${size}×${size}×${size}`,
     flops: operation.flops(shape),
     bytes: bytesOf(operation.bufferBytes(shape)),
     open() {
@@ -52,14 +54,15 @@ function matmulWork(size: number, { device, peers, families }: Bench): Work {
         shape,
         operands: { left, right },
         result: "product" as const,
-        half: false,
-        wideResult: true,
+        half,
+        wideResult: !half,
         expected,
-        errorMax: OWN_ERROR_MAX,
+        // Operands in f16 are rounded, and so is the result.
+        errorMax: half ? 2e-3 : OWN_ERROR_MAX,
       };
       return [
         ...ownArms(device, subject, families),
-        ...peers.map((peer) => ({
+        ...(half ? [] : peers).map((peer) => ({
           name: peer.name,
           open: () => peer.matmul({ shape, left, right, expected }),
         })),
@@ -121,7 +124,12 @@ interface Bench {
 
 /** All works that were asked for; `quick` takes the smallest network's and two matrix sizes. */
 function works({ quick, only }: SuiteOptions, bench: Bench): Work[] {
-  const list = (quick ? [256, 1024] : [256, 512, 1024]).map((size) => matmulWork(size, bench));
+  const gpu = bench.device.adapter.kind === "gpu";
+  const sizes = [...(quick ? [256, 1024] : [256, 512, 1024]), ...(gpu ? [2048, 4096] : [])];
+  const list = sizes.map((size) => matmulWork(size, "f32", bench));
+  if (bench.device.adapter.features.includes("f16")) {
+    list.push(...sizes.filter((size) => size >= 1024).map((size) => matmulWork(size, "f16", bench)));
+  }
   for (const network of quick ? NETWORKS.slice(0, 1) : NETWORKS) {
     const shapes = convolutionsOf(network);
     for (const pass of ["forward", "input gradient", "weight gradient"] as const) {

@@ -48,6 +48,14 @@ const WORKS: readonly Work[] = [
   },
 ];
 
+/** What a GPU is asked for besides: SEER's crops, and the largest network at the paper's batch. */
+const GPU_WORKS: readonly Work[] = (["regnety_16gf", "regnety_256gf"] as const).map((network) => ({
+  name: `${network.slice("regnety_".length).toUpperCase()}, 16 images: 2×224 + 4×96 px`,
+  network,
+  images: 16,
+  crops: [{ count: 32, size: 224 }, { count: 64, size: 96 }],
+}));
+
 function specOf(network: RegnetName) {
   return regnetStages(regnetTable[network], "seer");
 }
@@ -153,7 +161,8 @@ if (import.meta.main) {
   const options = suiteOptions(Deno.args);
   const device = await openForSuite(options);
   const entries: Entry[] = [];
-  for (const work of WORKS.filter(({ name }) => name.includes(options.only))) {
+  const works = device.adapter.kind === "gpu" ? [...WORKS, ...GPU_WORKS] : WORKS;
+  for (const work of works.filter(({ name }) => name.includes(options.only))) {
     const found = await measure(work, device, options.provider);
     entries.push(...found);
     const first = found.find(({ unit }) => unit === "ms")?.median ?? NaN;
