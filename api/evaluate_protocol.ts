@@ -49,6 +49,15 @@ export type ProtocolRequest =
 /**
  * Runs a protocol of {@linkcode PROTOCOL_NAMES} on weights.
  *
+ * ```ts
+ * import { evaluateProtocol, formatProtocol } from "../mod.ts";
+ *
+ * if (import.meta.main) {
+ *   const result = await evaluateProtocol("knn", { weights: "runs/mine", data: "images", settings: { neighbours: [20] } });
+ *   console.log(formatProtocol(result));
+ * }
+ * ```
+ *
  * @throws {ConfigError} when there is no such protocol, or options contradict each other
  * @throws {WeightsError} when the weights do not fit
  * @throws {Error} when the images have no labels that the protocol can use

@@ -56,6 +56,13 @@ export function precisionRecall(scores: ArrayLike<number>, marks: ArrayLike<numb
 /**
  * Average precision of one class.
  *
+ * ```ts
+ * import { averagePrecision } from "../mod.ts";
+ *
+ * const found = averagePrecision([0.9, 0.8, 0.7], [1, 0, 1]);
+ * if (Math.abs(found - (1 + 2 / 3) / 2) > 1e-12) throw new Error("precision is 1 and 2/3 at the two hits");
+ * ```
+ *
  * @throws RangeError as {@linkcode precisionRecall}
  */
 export function averagePrecision(
