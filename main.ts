@@ -12,6 +12,8 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   tune: async () => (await import("./cli/tune.ts")).tuneCommand,
   pretrain: async () => (await import("./cli/pretrain.ts")).pretrainCommand,
   quickstart: async () => (await import("./cli/quickstart.ts")).quickstartCommand,
+  embed: async () => (await import("./cli/embed.ts")).embedCommand,
+  search: async () => (await import("./cli/embed.ts")).searchCommand,
   evaluate: async () => (await import("./cli/evaluate.ts")).evaluateCommand,
   export: async () => (await import("./cli/export.ts")).exportCommand,
   import: async () => (await import("./cli/import.ts")).importCommand,

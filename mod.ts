@@ -15,6 +15,7 @@
  */
 export type { RunEvent, RunFailure, StepRecord } from "./actors/events.ts";
 export { readMetrics } from "./actors/run_files.ts";
+export { embedImages, type EmbedImagesOptions, imageFiles } from "./api/embed.ts";
 export { evaluateProtocol, type EvaluateProtocolOptions, type FewImages } from "./api/evaluate_protocol.ts";
 export { evaluateRun, type EvaluateRunOptions } from "./api/evaluate_run.ts";
 export { pretrain, type PretrainOptions, RunFailedError, type RunResult } from "./api/pretrain.ts";

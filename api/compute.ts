@@ -73,7 +73,7 @@ export function viewSize(config: TrainConfig): number {
 }
 
 /** Image files by path as a source. */
-function filesSource(files: readonly string[]): ImageSource {
+export function filesSource(files: readonly string[]): ImageSource {
   return {
     size: files.length,
     name: (i) => files[i],

@@ -5,7 +5,7 @@
  */
 import { embedFiles, evaluateHere, openRunTrunk, type OpenTrunk, viewSize } from "./compute.ts";
 import { parseConfig } from "../config.ts";
-import { protocolHere } from "./protocol_here.ts";
+import { featuresHere, protocolHere } from "./protocol_here.ts";
 import { stepUses } from "../actors/engine/shapes.ts";
 import { openDevice } from "../device/open.ts";
 import { tune } from "../device/tuner.ts";
@@ -41,6 +41,10 @@ async function serve(request: Request): Promise<void> {
   if (request.kind === "protocol") {
     const result = await protocolHere(request, (name, done, total) => onProgress(done, total, name));
     return send({ kind: "result", result });
+  }
+  if (request.kind === "features") {
+    const { data, rows, columns } = await featuresHere(request, (name, done, total) => onProgress(done, total, name));
+    return send({ kind: "features", rows, columns }, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   }
   if (request.kind === "tune") return await tuneHere(request);
   if (request.kind === "open") {

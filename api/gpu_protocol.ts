@@ -8,12 +8,14 @@ import type { AdapterDescription } from "../device/device.ts";
 import type { TunedChoice } from "../device/tuner.ts";
 import type { ProtocolResult } from "../evaluate/protocols.ts";
 import type { EvaluationReport } from "../evaluate/report.ts";
+import type { EmbedRequest } from "./embed.ts";
 import type { ProtocolRequest } from "./evaluate_protocol.ts";
 
 /** One line of the child's stdin. */
 export type Request =
   | { readonly kind: "evaluate"; readonly run: string; readonly data?: string }
   | ({ readonly kind: "protocol" } & ProtocolRequest)
+  | ({ readonly kind: "features" } & EmbedRequest)
   | { readonly kind: "open"; readonly path: string; readonly random: boolean }
   | { readonly kind: "embed"; readonly files: readonly string[]; readonly size?: number; readonly view?: View }
   | {

@@ -1,14 +1,17 @@
-/** A protocol's run on a device, for the process of `gpu_child.ts`. */
+/** A protocol's run on a device, and features by any weights, for the process of `gpu_child.ts`. */
 import type { Device } from "../device/device.ts";
 import { openDevice } from "../device/open.ts";
-import { type Embed, moduleEmbedding, openImages } from "../evaluate/features.ts";
+import { UnreadableImageError } from "../data/source.ts";
+import { type Embed, extractFeatures, moduleEmbedding, openImages } from "../evaluate/features.ts";
 import { openEvaluationSet } from "../evaluate/labelled_set.ts";
+import type { Matrix } from "../evaluate/matrix.ts";
 import { type ProtocolResult, runProtocol } from "../evaluate/protocols.ts";
 import { projectionHead, Sequence } from "../nn/heads.ts";
 import { regnetY } from "../nn/regnet.ts";
 import { loadStateDict, type StateDict } from "../nn/state_dict.ts";
 import { stateDictOf } from "../weights/floats.ts";
-import { viewSize } from "./compute.ts";
+import { filesSource, viewSize } from "./compute.ts";
+import type { EmbedRequest } from "./embed.ts";
 import type { ProtocolRequest } from "./evaluate_protocol.ts";
 import type { OnProgress } from "./gpu_client.ts";
 import { type OpenedWeights, openWeights } from "./weights.ts";
@@ -42,6 +45,33 @@ function embedding(
   const head = projectionHead({ device, seed: 0, prefix: "head.", ...headOf(opened) });
   loadStateDict(head, partOf(opened, "head."));
   return moduleEmbedding(new Sequence([trunk, head]));
+}
+
+/** Features of image files, one row each. */
+export async function featuresHere(request: EmbedRequest, onProgress: OnProgress): Promise<Matrix> {
+  const { weights, files, size, features = "trunk" } = request;
+  const opened = await openWeights(weights);
+  const { config } = opened;
+  const device = await openDevice({ provider: config?.cluster.gpu ?? "auto" });
+  try {
+    const trunk = regnetY(opened.spec, { device, seed: undefined, prefix: "trunk." });
+    loadStateDict(trunk, partOf(opened, "trunk."));
+    const images = openImages(filesSource(files), { sideMax: config?.data.sideMax, cacheBytes: 0 });
+    const found = await extractFeatures({
+      device,
+      images,
+      ids: files.map((_, id) => id),
+      embed: embedding(device, { opened, trunk, features }),
+      size: size ?? (config === undefined ? 224 : viewSize(config)),
+      normalisation: config?.augmentation,
+      progress: (done, total) => onProgress("features", done, total),
+    });
+    const [bad] = images.unreadable;
+    if (bad !== undefined) throw new UnreadableImageError(files[bad[0]], bad[1]);
+    return found.features;
+  } finally {
+    device.destroy();
+  }
 }
 
 /** Runs the protocol that was asked for. */

@@ -15,6 +15,8 @@ export const helpText = `SEER on Deno: self-supervised pretraining of RegNetY wi
                                                 weights for another library
   deno task seer import FILE --out FILE [--format NAME] [--network NAME]
                                                 another library's weights, checked
+  deno task seer embed IMAGE|DIR … --weights FILE [--out FILE.npy]
+  deno task seer search IMAGE … --weights FILE --data DIR [--count 10] [--out FILE.html]
   deno task seer host --join URL --token TOKEN  add this machine to a cluster
   deno task seer plan --preset NAME [--trainers N]
   deno task doctor                              check this machine
