@@ -1,27 +1,39 @@
 /**
  * The controller: waits for hosts, has actors started, configures them, drives the run step by step, has checkpoints
- * written, and ends it. Every wait has a deadline and names whom it waits for. If an actor is lost, the run stops with the
- * cause. It computes nothing of the model.
+ * written, and ends it. Every wait has a deadline and names whom it waits for. If an actor is lost, all are started anew
+ * from the newest checkpoint (`recovery.ts`), or the run stops with the cause. It computes nothing of the model.
  */
 import type { TrainConfig } from "../config.ts";
 import type { Message } from "../wire/messages.ts";
 import type { RunEvent, RunFailure } from "./events.ts";
+import {
+  backoffMs,
+  beginRestart,
+  countsWhileHalting,
+  halted,
+  haltTimeoutMs,
+  mayRestart,
+  noteProgress,
+  rootCause,
+} from "./recovery.ts";
 import { learningRateAt, mergeReports, nextPlateau, type StepDone } from "./step_record.ts";
 import type { ActorId, Behavior, Effect } from "./runtime/behavior.ts";
-import { actorIds, placeActors, seatReplicas } from "./seats.ts";
+import { actorIds, adapterOf, placeActors, seatReplicas } from "./seats.ts";
 import {
   type ControllerOptions,
   type ControllerPorts,
   type ControllerState,
   initialState,
   missing,
+  statusOf,
   tailOf,
+  waitOf,
 } from "./controller_state.ts";
 
 export type { ControllerOptions, ControllerPorts, ControllerState } from "./controller_state.ts";
 
 /** Longest silence of an actor's main thread before it counts as frozen. */
-const silenceMs = 60_000;
+const silenceMs = 20_000;
 /** Silence that makes an actor suspect when something is late: a few heartbeats. */
 const lateMs = 4_000;
 const watchMs = 2_000;
@@ -52,10 +64,13 @@ class Controller {
 
   handle(state: ControllerState, message: Message, from: ActorId): Effect[] {
     if (state.phase === "ended") return [];
+    if (state.phase === "halting" && !countsWhileHalting(state, message, from)) return [];
     state.heardAt.set(from, this.ports.now());
     switch (message.type) {
       case "host-ready":
         return this.#hostReady(state, { host: from, adapters: message.adapters });
+      case "halted":
+        return message.attempt === state.attempt ? this.#halted(state, from) : [];
       case "hello":
         return this.#hello(state, { id: from, url: message.url, pid: message.pid });
       case "source":
@@ -69,6 +84,7 @@ class Controller {
       case "loaded":
         state.loaded = true;
         state.step = message.step;
+        if (state.attempt === 0) state.startedAt = message.step;
         state.plateau = nextPlateau.parse(message.progress);
         this.ports.emit({ kind: "resumed", step: message.step, notes: message.notes });
         return [];
@@ -104,11 +120,17 @@ class Controller {
       return this.#fail(state, { actor: from, error: message.error, lines: message.logTail.slice(-20) });
     }
     if (message.type === "actor-exited") {
+      if (state.phase === "halting") {
+        return this.#hostLost(state, { host: message.actor, error: `exit code ${message.code}` });
+      }
       state.tails.set(message.actor, message.lines);
       const error = `its process ended with exit code ${message.code}`;
       return this.#fail(state, { actor: message.actor, error, lines: message.lines });
     }
     if (message.type === "peer-down") {
+      // The link of an actor that was ended for a restart may break late.
+      if (!state.urls.has(message.peer) && !state.hosts.includes(message.peer)) return [];
+      if (state.phase === "halting") return this.#hostLost(state, { host: message.peer, error: message.reason });
       state.lost.set(message.peer, message.reason);
       return [alarm("lost", lostLinkGraceMs)];
     }
@@ -122,6 +144,10 @@ class Controller {
     else state.hosts.push(joined.host);
     this.ports.emit({ kind: "host-joined", ...joined });
     if (state.hosts.length < this.options.hosts || state.hosts[0] !== actorIds.localHost) return [];
+    return [{ kind: "cancel-timer", name: "hosts" }, ...this.#startActors(state)];
+  }
+
+  #startActors(state: ControllerState): Effect[] {
     const { replicas, cluster } = this.#config;
     state.phase = "starting";
     state.seats = seatReplicas(replicas, cluster.trainers);
@@ -132,11 +158,12 @@ class Controller {
       const environment = role === "trainer" ? adapters[index % Math.max(1, adapters.length)]?.environment ?? {} : {};
       return { kind: "send", to: host, message: { type: "spawn", id, role, environment: { ...environment } } };
     });
-    return [{ kind: "cancel-timer", name: "hosts" }, ...spawns, alarm("starting", cluster.startTimeoutMs)];
+    return [...spawns, alarm("starting", cluster.startTimeoutMs)];
   }
 
   #hello(state: ControllerState, actor: { id: string; url: string | null; pid: number }): Effect[] {
     state.urls.set(actor.id, actor.url);
+    state.pids.set(actor.id, actor.pid);
     this.ports.emit({ kind: "started", actor: actor.id, pid: actor.pid });
     if (state.phase !== "starting") return [];
     const expected = state.placements.map((placement) => placement.id);
@@ -150,7 +177,7 @@ class Controller {
     const trainers = state.seats.map((seat) => ({ ...seat }));
     const effects = state.placements.flatMap(({ id, role, index }): Effect[] => {
       const { choices } = this.options;
-      const forTrainer = role === "trainer" ? { adapter: this.#adapter(index), choices } : {};
+      const forTrainer = role === "trainer" ? { adapter: adapterOf(this.#config.cluster, index), choices } : {};
       const config = structuredClone(this.#config) as Record<string, unknown>;
       return [
         { kind: "send", to: id, message: { type: "directory", actors: reachable } },
@@ -164,26 +191,20 @@ class Controller {
     ];
   }
 
-  #adapter(index: number): { provider?: string; name?: string } {
-    const { adapters, gpu } = this.#config.cluster;
-    const chosen = adapters.length === 0 ? undefined : adapters[index % adapters.length];
-    return {
-      provider: chosen?.provider ?? gpu,
-      ...(chosen?.name === undefined ? {} : { name: chosen.name }),
-    };
-  }
-
   #whenReady(state: ControllerState): Effect[] {
     const waiting = missing(state.placements.map(({ id }) => id), state.ready);
     if (state.phase !== "configuring" || waiting.length > 0 || state.images === 0) return [];
     const { steps, epochs } = this.#config;
     state.steps = steps ?? Math.floor((epochs ?? 1) * state.stepsPerEpoch);
-    if (this.options.resume === undefined) return this.#train(state);
+    const { resume } = this.options;
+    if (resume === undefined && state.saved === undefined) {
+      const notes = ["no checkpoint was written yet: the run begins anew"];
+      if (state.attempt > 0) this.ports.emit({ kind: "resumed", step: 0, notes });
+      return this.#train(state);
+    }
     state.phase = "restoring";
-    const load: Message = {
-      type: "load",
-      ...(this.options.resume.step === undefined ? {} : { step: this.options.resume.step }),
-    };
+    const step = resume?.step === undefined ? undefined : state.saved?.step ?? resume.step;
+    const load: Message = { type: "load", ...(step === undefined ? {} : { step }) };
     return [
       { kind: "cancel-timer", name: "configuring" },
       { kind: "send", to: actorIds.checkpointer, message: load },
@@ -193,7 +214,7 @@ class Controller {
 
   #train(state: ControllerState): Effect[] {
     state.phase = "training";
-    state.firstStepAt = this.ports.now();
+    if (state.firstStepAt === 0) state.firstStepAt = this.ports.now();
     const cancels = ["configuring", "restoring"].map((name): Effect => ({ kind: "cancel-timer", name }));
     return [...cancels, ...this.#nextStep(state)];
   }
@@ -260,12 +281,13 @@ class Controller {
     if (!Number.isFinite(record.loss)) {
       const error =
         `the loss of step ${record.step} is ${record.loss}: lower schedule.learningRate or raise sinkhorn.epsilon`;
-      return this.#fail(state, { actor: state.seats[0].id, error, lines: [] });
+      return this.#giveUp(state, { actor: state.seats[0].id, host: state.placements[0].host, error, lines: [] });
     }
     this.ports.emit({ kind: "step", record, steps: state.steps });
     state.plateau = nextPlateau.after(this.#config, state.plateau, record.loss);
     state.step += 1;
     state.stepsTaken += 1;
+    noteProgress(state);
     if (this.options.stopBeforeStep === state.step) state.interrupted = true;
     return [{ kind: "cancel-timer", name: "step" }, ...this.#nextStep(state)];
   }
@@ -284,27 +306,17 @@ class Controller {
   }
 
   #alarm(state: ControllerState, name: string): Effect[] {
-    const placed = state.placements.map(({ id }) => id);
-    const waits: Record<string, () => { on: string[]; doing: string }> = {
-      hosts: () => ({ on: [`${this.options.hosts - state.hosts.length} more hosts`], doing: "join" }),
-      starting: () => ({ on: missing(placed, state.urls), doing: "start" }),
-      configuring: () => ({ on: missing(placed, state.ready), doing: "get ready" }),
-      restoring: () =>
-        state.loaded
-          ? { on: missing(state.seats.map(({ id }) => id), state.restored), doing: "take the checkpoint" }
-          : { on: [actorIds.checkpointer], doing: "read the checkpoint" },
-      step: () => ({ on: missing(state.seats.map(({ id }) => id), state.reports), doing: `finish step ${state.step}` }),
-      saving: () => ({ on: [actorIds.checkpointer], doing: `write the checkpoint before step ${state.saving}` }),
-    };
+    if (name === "halting") return this.#haltLate(state);
+    if (name === "restart") return this.#startActors(state);
     if (name === "watch") return this.#watch(state);
     if (name === "lost") return this.#lost(state);
-    const wait = waits[name]?.();
+    const wait = waitOf(state, name, this.options.hosts);
     if (wait === undefined) return [];
     const actor = wait.on[0] ?? actorIds.sinkhorn;
     const error = `waited too long for ${wait.on.join(", ") || actor} to ${wait.doing}`;
     const frozen = this.#silent(state, lateMs);
-    // Whoever waits for a frozen actor is late too; when everyone is silent, it is this process that was late.
-    if (frozen === undefined || placed.every((id) => this.#silentMs(state, id) > lateMs)) {
+    // Whoever waits for a frozen actor is late too.
+    if (frozen === undefined) {
       return this.#fail(state, { actor, error, lines: tailOf(state, actor) });
     }
     const since = `${frozen} has given no sign of life for ${Math.round(this.#silentMs(state, frozen) / 1000)} s`;
@@ -315,13 +327,16 @@ class Controller {
     return this.ports.now() - (state.heardAt.get(id) ?? this.ports.now());
   }
 
-  /** The started actor that was heard of longest ago, if that is more than `limitMs` ago. */
+  /** The started actor heard of longest ago, if that is over `limitMs` ago; when all are silent, this process was late. */
   #silent(state: ControllerState, limitMs: number): string | undefined {
-    const started = [...state.urls.keys()].filter((id) => this.#silentMs(state, id) > limitMs);
-    return started.sort((a, b) => this.#silentMs(state, b) - this.#silentMs(state, a))[0];
+    const started = [...state.urls.keys()];
+    const silent = started.filter((id) => this.#silentMs(state, id) > limitMs);
+    if (silent.length === started.length && started.length > 1) return undefined;
+    return silent.sort((a, b) => this.#silentMs(state, b) - this.#silentMs(state, a))[0];
   }
 
   #watch(state: ControllerState): Effect[] {
+    this.ports.emit({ kind: "status", status: statusOf(state, this.ports.now()) });
     const actor = this.#silent(state, silenceMs);
     if (actor === undefined) return [alarm("watch", watchMs)];
     const error = `no sign of life for ${Math.round(this.#silentMs(state, actor) / 1000)} s`;
@@ -336,9 +351,40 @@ class Controller {
 
   #fail(state: ControllerState, cause: Omit<RunFailure, "host">): Effect[] {
     const host = state.placements.find(({ id }) => id === cause.actor)?.host ?? cause.actor;
-    const event: RunEvent = { kind: "failed", failure: { ...cause, host } };
-    this.ports.emit(event);
-    return this.#stopAll(state, `run failed: ${cause.actor}`);
+    const failure: RunFailure = { ...cause, host };
+    const restartsMax = this.#config.cluster.restarts;
+    if (state.interrupted || !mayRestart(state, cause.actor, restartsMax)) return this.#giveUp(state, failure);
+    const effects = beginRestart(state, failure);
+    const restart = state.restarts.taken;
+    this.ports.emit({ kind: "restarting", failure, restart, restartsMax, delayMs: backoffMs(restart) });
+    return [...effects, alarm("watch", watchMs), alarm("halting", haltTimeoutMs)];
+  }
+
+  #halted(state: ControllerState, host: string): Effect[] {
+    if (!halted(state, host)) return [];
+    const delayMs = backoffMs(state.restarts.taken);
+    const cancel: Effect = { kind: "cancel-timer", name: "halting" };
+    return [cancel, ...(delayMs === 0 ? this.#startActors(state) : [alarm("restart", delayMs)])];
+  }
+
+  /** A host is gone while the actors are being ended: the others carry on without it. */
+  #hostLost(state: ControllerState, { host, error }: { host: string; error: string }): Effect[] {
+    state.hosts = state.hosts.filter((id) => id !== host);
+    if (host !== actorIds.localHost) return this.#halted(state, host);
+    return this.#giveUp(state, { actor: host, host, error: `connection lost: ${error}`, lines: tailOf(state, host) });
+  }
+
+  #haltLate(state: ControllerState): Effect[] {
+    const error = `did not end its actors within ${haltTimeoutMs} ms`;
+    return [...state.halting].flatMap((host) =>
+      state.phase === "halting" ? this.#hostLost(state, { host, error }) : []
+    );
+  }
+
+  #giveUp(state: ControllerState, failure: RunFailure): Effect[] {
+    const root = rootCause(state, failure);
+    this.ports.emit({ kind: "failed", failure: root });
+    return this.#stopAll(state, `run failed: ${root.actor}`);
   }
 
   #stopAll(state: ControllerState, reason: string): Effect[] {

@@ -4,8 +4,9 @@
  */
 import type { TrainConfig } from "../config.ts";
 import { PLATEAU_START, type PlateauState } from "../optim/schedule.ts";
-import type { RunEvent } from "./events.ts";
-import type { Placement, TrainerSeat } from "./seats.ts";
+import type { RunEvent, RunStatus } from "./events.ts";
+import { NO_RESTARTS, type Restarts } from "./recovery.ts";
+import { actorIds, type Placement, type TrainerSeat } from "./seats.ts";
 import type { StepDone } from "./step_record.ts";
 
 /** Options of a controller. */
@@ -31,12 +32,18 @@ export interface ControllerPorts {
 
 /** The controller's memory. */
 export interface ControllerState {
-  phase: "hosts" | "starting" | "configuring" | "restoring" | "training" | "ended";
+  phase: "hosts" | "halting" | "starting" | "configuring" | "restoring" | "training" | "ended";
   hosts: string[];
+  /** Times that all actors were started anew. */
+  attempt: number;
+  restarts: Restarts;
+  /** Hosts that still end the actors of the attempt before. */
+  halting: Set<string>;
   placements: Placement[];
   seats: TrainerSeat[];
   /** Address of each actor that said hello; null for those that do not listen. */
   urls: Map<string, string | null>;
+  pids: Map<string, number>;
   ready: Set<string>;
   /** Whether the checkpointer has read the checkpoint to resume from. */
   loaded: boolean;
@@ -52,7 +59,9 @@ export interface ControllerState {
   steps: number;
   /** The step being taken, or to be taken next. */
   step: number;
-  /** Steps taken since this start. */
+  /** The step that this run began or was resumed with. */
+  startedAt: number;
+  /** Steps taken since this start or restart. */
   stepsTaken: number;
   learningRate: number;
   plateau: PlateauState;
@@ -74,9 +83,13 @@ export function initialState(): ControllerState {
   return {
     phase: "hosts",
     hosts: [],
+    attempt: 0,
+    restarts: NO_RESTARTS,
+    halting: new Set(),
     placements: [],
     seats: [],
     urls: new Map(),
+    pids: new Map(),
     ready: new Set(),
     loaded: false,
     restored: new Set(),
@@ -87,6 +100,7 @@ export function initialState(): ControllerState {
     stepsPerEpoch: 1,
     steps: 0,
     step: 0,
+    startedAt: 0,
     stepsTaken: 0,
     learningRate: 0,
     plateau: PLATEAU_START,
@@ -109,4 +123,58 @@ export function missing(expected: readonly string[], present: { has(id: string):
 /** The last log lines of an actor. */
 export function tailOf(state: ControllerState, actor: string): readonly string[] {
   return state.tails.get(actor) ?? [];
+}
+
+/** Whom the wait of this name is for, and what for; `undefined` for names that are no waits. */
+export function waitOf(
+  state: ControllerState,
+  name: string,
+  hosts: number,
+): { readonly on: readonly string[]; readonly doing: string } | undefined {
+  const placed = state.placements.map(({ id }) => id);
+  const trainers = state.seats.map(({ id }) => id);
+  switch (name) {
+    case "hosts":
+      return { on: [`${hosts - state.hosts.length} more hosts`], doing: "join" };
+    case "starting":
+      return { on: missing(placed, state.urls), doing: "start" };
+    case "configuring":
+      return { on: missing(placed, state.ready), doing: "get ready" };
+    case "restoring":
+      return state.loaded
+        ? { on: missing(trainers, state.restored), doing: "take the checkpoint" }
+        : { on: [actorIds.checkpointer], doing: "read the checkpoint" };
+    case "step":
+      return { on: missing(trainers, state.reports), doing: `finish step ${state.step}` };
+    case "saving":
+      return { on: [actorIds.checkpointer], doing: `write the checkpoint before step ${state.saving}` };
+  }
+}
+
+/** Where the run and its actors stand at `now`. */
+export function statusOf(state: ControllerState, now: number): RunStatus {
+  const waits: Partial<Record<ControllerState["phase"], string>> = {
+    hosts: "hosts",
+    starting: "starting",
+    configuring: "configuring",
+    restoring: "restoring",
+    training: "step",
+  };
+  const wait = waitOf(state, waits[state.phase] ?? "", state.hosts.length);
+  return {
+    phase: state.phase,
+    attempt: state.attempt,
+    step: state.step,
+    steps: state.steps,
+    savedStep: state.saved?.step ?? null,
+    waitsFor: wait === undefined ? [] : [...wait.on],
+    actors: state.placements.map(({ id, role, host }) => ({
+      id,
+      role,
+      host,
+      pid: state.urls.has(id) ? state.pids.get(id) ?? null : null,
+      state: !state.urls.has(id) ? "starting" : state.ready.has(id) ? "ready" : "started",
+      lastHeardMs: state.urls.has(id) ? Math.round(now - (state.heardAt.get(id) ?? now)) : null,
+    })),
+  };
 }

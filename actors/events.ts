@@ -47,6 +47,33 @@ export interface StepRecord {
   readonly elapsedMs: number;
 }
 
+/** Where a run and its actors stand. */
+export interface RunStatus {
+  readonly phase: string;
+  /** Times that all actors were started anew. */
+  readonly attempt: number;
+  /** The step under way, and how many there are; 0 until that is known. */
+  readonly step: number;
+  readonly steps: number;
+  /** Step of the newest checkpoint of this start. */
+  readonly savedStep: number | null;
+  /** Whom the run waits for at the moment. */
+  readonly waitsFor: readonly string[];
+  readonly actors: readonly ActorStatus[];
+}
+
+/** One actor of a {@linkcode RunStatus}. */
+export interface ActorStatus {
+  readonly id: string;
+  readonly role: string;
+  readonly host: string;
+  /** Null until it has started. */
+  readonly pid: number | null;
+  readonly state: "starting" | "started" | "ready";
+  /** Milliseconds since its last message or heartbeat; null until it has started. */
+  readonly lastHeardMs: number | null;
+}
+
 /** Everything that a run reports, in order of occurrence. */
 export type RunEvent =
   | { readonly kind: "host-joined"; readonly host: string; readonly adapters: readonly string[] }
@@ -54,6 +81,18 @@ export type RunEvent =
   | { readonly kind: "started"; readonly actor: string; readonly pid: number }
   | { readonly kind: "ready"; readonly actor: string; readonly detail: string }
   | { readonly kind: "resumed"; readonly step: number; readonly notes: readonly string[] }
+  /** Every two seconds. */
+  | { readonly kind: "status"; readonly status: RunStatus }
+  | {
+    /** All actors are started anew from the newest checkpoint because one was lost. */
+    readonly kind: "restarting";
+    readonly failure: RunFailure;
+    /** Restarts in a row without a new step, this one included, and how many there may be. */
+    readonly restart: number;
+    readonly restartsMax: number;
+    /** Wait before it. */
+    readonly delayMs: number;
+  }
   | { readonly kind: "step"; readonly record: StepRecord; readonly steps: number }
   | { readonly kind: "saved"; readonly step: number; readonly folder: string; readonly digest: string }
   | {

@@ -27,18 +27,22 @@ interface HostState {
   /** Log lines not yet passed on, by actor; bounded by `linesMax` each. */
   readonly lines: Map<string, string[]>;
   stopping: boolean;
+  /** Attempt that all actors are ended for. */
+  halting: number | undefined;
 }
 
 const flushMs = 300;
 const linesMax = 250;
 const stopGraceMs = 2_000;
+/** An actor of a lost attempt has nothing to finish: terminated after this, killed after as long again. */
+const haltGraceMs = 200;
 /** Longer than any run: an actor's life is one task of its host. */
 const lifeMs = 2 ** 31 - 1;
 
 /** The behaviour of a host. */
 export function hostBehavior(ports: HostPorts): Behavior<HostState> {
   return {
-    init: () => [{ actors: new Map(), lines: new Map(), stopping: false }, [
+    init: () => [{ actors: new Map(), lines: new Map(), stopping: false, halting: undefined }, [
       { kind: "send", to: actorIds.controller, message: { type: "host-ready", adapters: [...ports.adapters] } },
       flushLater,
     ]],
@@ -48,6 +52,8 @@ export function hostBehavior(ports: HostPorts): Behavior<HostState> {
           return [state, [spawn(state, message, ports)]];
         case "actor-exited":
           return [state, exited(state, message)];
+        case "halt":
+          return [state, haltAll(state, message.attempt)];
         case "alarm":
           return [state, [...flush(state), flushLater]];
         case "stop":
@@ -100,6 +106,7 @@ function exited(state: HostState, message: Extract<Message, { type: "actor-exite
   state.actors.delete(message.actor);
   const lines = flush(state);
   if (state.stopping) return lines;
+  if (state.halting !== undefined) return [...lines, ...whenHalted(state)];
   return [...lines, { kind: "send", to: actorIds.controller, message }];
 }
 
@@ -109,6 +116,29 @@ function flush(state: HostState): Effect[] {
     to: actorIds.controller,
     message: { type: "log-lines", actor, lines: lines.splice(0) },
   }));
+}
+
+/** Ends every actor for a new attempt; their ends are not reported one by one. */
+function haltAll(state: HostState, attempt: number): Effect[] {
+  if (state.stopping) return [];
+  state.halting = attempt;
+  const actors = [...state.actors.values()];
+  const end: Effect = {
+    kind: "task",
+    name: "end the actors of a lost attempt",
+    timeoutMs: 4 * stopGraceMs,
+    async run() {
+      await Promise.all(actors.map((actor) => actor.stop(haltGraceMs)));
+    },
+  };
+  return actors.length === 0 ? whenHalted(state) : [end];
+}
+
+function whenHalted(state: HostState): Effect[] {
+  const attempt = state.halting;
+  if (attempt === undefined || state.actors.size > 0) return [];
+  state.halting = undefined;
+  return [{ kind: "send", to: actorIds.controller, message: { type: "halted", attempt } }];
 }
 
 function stopAll(state: HostState, reason: string): Effect[] {

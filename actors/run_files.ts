@@ -1,8 +1,9 @@
 /**
  * The files of a run's folder besides its checkpoints: `run.json` (what was run), `metrics.jsonl` (one line a step) and
- * `logs/<actor>.log`. It writes what events say and decides nothing.
+ * `logs/<actor>.log`; `events.jsonl` (everything else that happened, with the time) and `status.json` (where its actors stand,
+ * every two seconds). It writes what events say and decides nothing.
  */
-import type { RunEvent, StepRecord } from "./events.ts";
+import type { RunEvent, RunStatus, StepRecord } from "./events.ts";
 
 /** What `run.json` holds. */
 export interface RunDescription {
@@ -18,12 +19,25 @@ export interface RunDescription {
   readonly kernels?: { readonly adapter: string; readonly choices: Readonly<Record<string, string>> };
 }
 
+/** One line of `events.jsonl`. */
+export interface RunNote {
+  /** ISO time. */
+  readonly at: string;
+  readonly event: RunEvent;
+}
+
+/** What `status.json` holds: the run's state at `at`, an ISO time. */
+export interface WrittenStatus extends RunStatus {
+  readonly at: string;
+}
+
 /** Writes the run's files; every call is synchronous and small, in order of events. */
 export class RunFiles {
   readonly folder: string;
   #description: RunDescription;
   #logs = new Map<string, Deno.FsFile>();
   #metrics: Deno.FsFile;
+  #events: Deno.FsFile;
 
   /**
    * Opens (or continues) the files in `folder`. On resume, metric lines of steps that will be taken again are dropped, so
@@ -34,13 +48,16 @@ export class RunFiles {
     this.#description = description;
     Deno.mkdirSync(`${folder}/logs`, { recursive: true });
     this.#metrics = Deno.openSync(`${folder}/metrics.jsonl`, { create: true, append: true });
+    this.#events = Deno.openSync(`${folder}/events.jsonl`, { create: true, append: true });
     this.#writeDescription();
   }
 
   /** Takes one event. */
   record(event: RunEvent): void {
+    if (event.kind === "status") return this.#writeStatus(event.status);
     if (event.kind === "step") this.#append(this.#metrics, JSON.stringify(event.record) + "\n");
     if (event.kind === "log") this.#append(this.#log(event.actor), event.lines.map((line) => line + "\n").join(""));
+    if (event.kind !== "step" && event.kind !== "log") this.#note(event);
     if (event.kind === "resumed") this.#keepStepsBefore(event.step);
     if (event.kind === "ready" && event.actor.startsWith("trainer")) {
       this.#description = {
@@ -54,6 +71,7 @@ export class RunFiles {
   /** Closes every file. */
   close(): void {
     this.#metrics.close();
+    this.#events.close();
     for (const file of this.#logs.values()) file.close();
     this.#logs.clear();
   }
@@ -70,6 +88,22 @@ export class RunFiles {
       Deno.openSync(`${this.folder}/logs/${name}.log`, { create: true, append: true });
     this.#logs.set(name, open);
     return open;
+  }
+
+  #note(event: RunEvent): void {
+    const line: RunNote = { at: new Date().toISOString(), event };
+    this.#append(this.#events, JSON.stringify(line) + "\n");
+    if (event.kind !== "restarting") return;
+    // An actor's log goes on through its restarts; the line tells its lives apart.
+    const mark = `--- ${line.at} restart: lost ${event.failure.actor}: ${event.failure.error.split("\n")[0]} ---\n`;
+    for (const file of this.#logs.values()) this.#append(file, mark);
+  }
+
+  /** Whoever reads it sees the one before or this one, never a half. */
+  #writeStatus(status: RunStatus): void {
+    const written: WrittenStatus = { at: new Date().toISOString(), ...status };
+    Deno.writeTextFileSync(`${this.folder}/status.json.part`, JSON.stringify(written, null, 2) + "\n");
+    Deno.renameSync(`${this.folder}/status.json.part`, `${this.folder}/status.json`);
   }
 
   #writeDescription(): void {
@@ -89,10 +123,18 @@ export class RunFiles {
 
 /** The step records of a run; a torn last line, left by a crash, is skipped. */
 export function readMetrics(folder: string): StepRecord[] {
-  const lines = Deno.readTextFileSync(`${folder}/metrics.jsonl`).split("\n");
-  return lines.flatMap((line) => {
+  return readLines<StepRecord>(`${folder}/metrics.jsonl`);
+}
+
+/** What happened in a run, oldest first; a torn last line is skipped. */
+export function readNotes(folder: string): RunNote[] {
+  return readLines<RunNote>(`${folder}/events.jsonl`);
+}
+
+function readLines<T>(file: string): T[] {
+  return Deno.readTextFileSync(file).split("\n").flatMap((line) => {
     try {
-      return [JSON.parse(line) as StepRecord];
+      return [JSON.parse(line) as T];
     } catch {
       return [];
     }

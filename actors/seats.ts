@@ -51,6 +51,18 @@ export function seatReplicas(replicas: number, trainers: number): TrainerSeat[] 
   }));
 }
 
+/** The adapter of trainer number `index`: the listed ones in turn, or what `gpu` finds. */
+export function adapterOf(
+  { adapters, gpu }: {
+    readonly adapters: readonly { readonly provider?: string; readonly name?: string }[];
+    readonly gpu: string;
+  },
+  index: number,
+): { provider: string; name?: string } {
+  const chosen = adapters.length === 0 ? undefined : adapters[index % adapters.length];
+  return { provider: chosen?.provider ?? gpu, ...(chosen?.name === undefined ? {} : { name: chosen.name }) };
+}
+
 /** Places the actors of a run on its hosts: trainers and sync shards in turn, the single actors on the first host. */
 export function placeActors(hosts: readonly string[], counts: { trainers: number; shards: number }): Placement[] {
   const inTurn = (role: Role, count: number): Placement[] =>

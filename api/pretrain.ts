@@ -99,6 +99,8 @@ export async function pretrain(recipe: Recipe, options: PretrainOptions = {}): P
     }),
     onEvent(event) {
       progress?.show(event);
+      // Steps after the checkpoint that a restart goes back to are taken again.
+      if (event.kind === "resumed") records.splice(0, Infinity, ...records.filter(({ step }) => step < event.step));
       if (event.kind === "step") {
         records.push(event.record);
         options.onStep?.(event.record, event.steps);

@@ -41,6 +41,8 @@ export class Progress {
       case "resumed":
         for (const note of event.notes) this.#line(note);
         return this.#line(`resumed before step ${event.step}`);
+      case "restarting":
+        return this.#line(restartLine(event));
       case "saved":
         return this.#line(
           `checkpoint before step ${event.step}: ${event.folder} (SHA-256 ${event.digest.slice(0, 16)}…)`,
@@ -83,6 +85,16 @@ export class Progress {
     if (this.#lineOpen) this.#options.write("\n");
     this.#lineOpen = false;
   }
+}
+
+/** What was lost and what is done about it, in one line. */
+export function restartLine(
+  { failure, restart, restartsMax, delayMs }: Extract<RunEvent, { kind: "restarting" }>,
+): string {
+  const wait = delayMs === 0 ? "" : ` in ${Math.round(delayMs / 1000)} s`;
+  const cause = failure.error.split("\n")[0];
+  return `lost ${failure.actor} on ${failure.host}: ${cause}; restarting from the newest checkpoint${wait} ` +
+    `(restart ${restart} of ${restartsMax} without a new step)`;
 }
 
 /** One step in one line: step, loss, loss / ln K, learning rate, images/s, what the time went to, time left. */

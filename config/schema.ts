@@ -129,6 +129,9 @@ const cluster = z.strictObject({
   port: z.int().min(0).max(65535).default(0).describe("Port the controller listens on; 0 takes a free one"),
   stepTimeoutMs: positiveInteger.default(120_000).describe("A step that takes longer stops the run"),
   startTimeoutMs: positiveInteger.default(120_000).describe("An actor that takes longer to start stops the run"),
+  restarts: wholeNumber.default(5).describe(
+    "Restarts from the newest checkpoint, in a row without a new step, before the run gives up; 0 stops at the first loss",
+  ),
   gpu: z.enum(["auto", "deno", "dawn"]).default("auto").describe(
     "WebGPU implementation; `auto`: Dawn on a GPU, Deno's own on a software adapter",
   ),

@@ -30,6 +30,10 @@ export const lifeMessages = {
   "host-ready": z.strictObject({ adapters: z.array(text).max(64) }),
   /** Controller → host: start one actor. */
   "spawn": z.strictObject({ id: actor, role: actor, environment: z.record(z.string(), z.string()) }),
+  /** Controller → host: end all actors at once, for attempt number `attempt` begins; answered by `halted`. */
+  "halt": z.strictObject({ attempt: z.number().int().min(1) }),
+  /** Host → controller: no actor is left. */
+  "halted": z.strictObject({ attempt: z.number().int().min(1) }),
   /** Host → controller: an actor's process ended. */
   "actor-exited": z.strictObject({ actor, code: z.number().int(), lines: z.array(text).max(64) }),
   /** Host → controller: what an actor wrote. */

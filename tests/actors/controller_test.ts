@@ -15,7 +15,7 @@ function drive(options: Partial<ControllerOptions> = {}, changes: TrainConfigInp
     steps: 4,
     ...changes,
     checkpoint: { everySteps: 2, keep: 2, ...changes.checkpoint },
-    cluster: { ...tiny.cluster, trainers: 2, ...changes.cluster },
+    cluster: { ...tiny.cluster, trainers: 2, restarts: 0, ...changes.cluster },
     data: { folder: "/images" },
     run: { folder: "/runs", name: "run" },
   }, { source: "the test" });
@@ -219,15 +219,15 @@ Deno.test("a lost link, an ended process and a long silence each fail the run by
   exited.say("host-0", { type: "actor-exited", actor: "loader-0", code: 137, lines: ["x"] });
   assertEquals([exited.failure.actor, exited.failure.error], ["loader-0", "its process ended with exit code 137"]);
   const silent = training();
-  silent.advance(30_000);
+  silent.advance(10_000);
   silent.alarm("watch");
   assert(silent.took("timer").some(({ name }) => name === "watch"));
   for (const id of [...actors, "host-0"]) {
     if (id !== "trainer-0") silent.say(id, { type: "heartbeat", id, handled: 1 });
   }
-  silent.advance(31_000);
+  silent.advance(11_000);
   silent.alarm("watch");
-  assertEquals([silent.failure.actor, silent.failure.error], ["trainer-0", "no sign of life for 61 s"]);
+  assertEquals([silent.failure.actor, silent.failure.error], ["trainer-0", "no sign of life for 21 s"]);
 });
 
 Deno.test("when a step is late because an actor is frozen, that actor is named, not those who wait for it", () => {

@@ -49,7 +49,7 @@ export async function withRuns(test: (place: RunPlace) => Promise<void>): Promis
       images,
       config(changes = {}, name = `run-${runs++}`) {
         const tiny = findPreset("test-tiny");
-        const cluster = { gpu: "deno" as const, ...tiny.cluster, ...changes.cluster };
+        const cluster = { gpu: "deno" as const, ...tiny.cluster, restarts: 0, ...changes.cluster };
         return parseConfig({
           ...tiny,
           ...changes,

@@ -1,0 +1,96 @@
+/**
+ * What the controller does about a loss during a run: all actors of the attempt are ended and started anew from the newest
+ * checkpoint (one_for_all, as OTP calls it), because their steps hang together; the controller and the hosts live on. A
+ * run that makes no progress any more gives up, naming the first cause. Pure decisions about the controller's memory.
+ */
+import { PLATEAU_START } from "../optim/schedule.ts";
+import type { ControllerState } from "./controller_state.ts";
+import type { RunFailure } from "./events.ts";
+import type { Message } from "../wire/messages.ts";
+import type { Effect } from "./runtime/behavior.ts";
+import { actorIds } from "./seats.ts";
+
+/** Restarts since the run last took a step it had never taken before. */
+export interface Restarts {
+  readonly taken: number;
+  /** One after the last step ever taken. */
+  readonly furthest: number;
+  /** What the first of these restarts was for. */
+  readonly first: RunFailure | undefined;
+}
+
+/** No restart so far. */
+export const NO_RESTARTS: Restarts = { taken: 0, furthest: 0, first: undefined };
+
+/** Time a host has to end its actors; it kills them long before. */
+export const haltTimeoutMs = 10_000;
+const backoffMaxMs = 30_000;
+
+/** The wait before restart number `restart`, counted from 1: none, then 1 s, doubled each time, at most 30 s. */
+export function backoffMs(restart: number): number {
+  return restart <= 1 ? 0 : Math.min(backoffMaxMs, 1000 * 2 ** (restart - 2));
+}
+
+/** Whether the loss of `actor` is one that a new start can mend, and the run may still restart. */
+export function mayRestart(state: ControllerState, actor: string, allowed: number): boolean {
+  // What fails before the first step fails again: a folder without images, a device that is too small.
+  const underWay = state.phase === "training" || state.attempt > 0;
+  // The local host is this process's own child, and with it go the checkpoints.
+  return underWay && actor !== actorIds.localHost && state.restarts.taken < allowed;
+}
+
+/** The failure to report when the run ends for it: with restarts behind it, the first cause, and that they did not help. */
+export function rootCause(state: ControllerState, failure: RunFailure): RunFailure {
+  const { taken, first } = state.restarts;
+  if (first === undefined) return failure;
+  const latest = failure.error === first.error ? "" : `; at last: ${failure.actor}: ${failure.error}`;
+  return { ...first, error: `${first.error} (${taken} restarts gave no new step${latest})` };
+}
+
+/** Takes the step before `state.step` down as taken; a step never taken before ends the count of restarts. */
+export function noteProgress(state: ControllerState): void {
+  if (state.step > state.restarts.furthest) state.restarts = { taken: 0, furthest: state.step, first: undefined };
+}
+
+/**
+ * Begins a restart for `failure`: forgets all that the lost attempt has told, and has every host end its actors. Hosts
+ * that are lost are not counted on any more.
+ */
+export function beginRestart(state: ControllerState, failure: RunFailure): Effect[] {
+  const { taken, furthest, first } = state.restarts;
+  state.restarts = { taken: taken + 1, furthest, first: first ?? failure };
+  state.attempt += 1;
+  state.phase = "halting";
+  state.hosts = state.hosts.filter((host) => host !== failure.actor && !state.lost.has(host));
+  const hosts = new Set(state.hosts);
+  state.halting = new Set(hosts);
+  for (const id of [...state.urls.keys()]) if (!hosts.has(id)) state.urls.delete(id);
+  for (const id of [...state.heardAt.keys()]) if (!hosts.has(id)) state.heardAt.delete(id);
+  for (const each of [state.lost, state.ready, state.restored, state.reports, state.perplexity]) each.clear();
+  state.loaded = false;
+  state.saving = undefined;
+  state.heldBack = false;
+  state.stepsTaken = 0;
+  state.step = state.saved?.step ?? state.startedAt;
+  state.plateau = PLATEAU_START;
+  return [
+    ...["step", "saving", "starting", "configuring", "restoring", "lost"].map((name): Effect => ({
+      kind: "cancel-timer",
+      name,
+    })),
+    ...state.hosts.map((to): Effect => ({ kind: "send", to, message: { type: "halt", attempt: state.attempt } })),
+  ];
+}
+
+/** Whether a message counts while hosts end the actors of a lost attempt, whose own last words do not. */
+export function countsWhileHalting(state: ControllerState, message: Message, from: string): boolean {
+  if (from === "self") return true;
+  if (message.type === "actor-exited") return message.actor === actorIds.localHost;
+  return state.hosts.includes(from);
+}
+
+/** A host is done ending its actors, or is gone. Whether all are. */
+export function halted(state: ControllerState, host: string): boolean {
+  state.halting.delete(host);
+  return state.phase === "halting" && state.halting.size === 0;
+}

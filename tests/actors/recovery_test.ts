@@ -1,0 +1,209 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { controllerBehavior } from "../../actors/controller.ts";
+import type { RunEvent } from "../../actors/events.ts";
+import { backoffMs } from "../../actors/recovery.ts";
+import type { Effect } from "../../actors/runtime/behavior.ts";
+import { findPreset, parseConfig } from "../../config.ts";
+import type { Message } from "../../wire/messages.ts";
+import { digestOf, run, withRuns } from "./runs.ts";
+
+const actors = ["checkpointer", "loader-0", "sinkhorn", "sync-0", "trainer-0", "trainer-1"];
+const digest = "d".repeat(64);
+
+/** A controller of two hosts, driven by hand. */
+function drive(restarts: number, hosts: readonly string[] = ["host-0"], { started = true } = {}) {
+  const tiny = findPreset("test-tiny");
+  const config = parseConfig({
+    ...tiny,
+    steps: 6,
+    checkpoint: { everySteps: 2, keep: 2 },
+    cluster: { ...tiny.cluster, trainers: 2, restarts },
+    data: { folder: "/images" },
+    run: { folder: "/runs", name: "run" },
+  }, { source: "the test" });
+  const events: RunEvent[] = [];
+  const behavior = controllerBehavior({ config, hosts: hosts.length }, {
+    emit: (event) => events.push(event),
+    now: () => 1,
+  });
+  const [state] = behavior.init();
+  let done: Effect[] = [];
+  const driven = {
+    events,
+    say(from: string, message: Message): void {
+      done.push(...behavior.handle(state, message, from)[1]);
+    },
+    sent(): string[] {
+      const sends = done.flatMap((effect) => effect.kind === "send" ? [`${effect.message.type} ${effect.to}`] : []);
+      done = [];
+      return sends;
+    },
+    timers: () => done.flatMap((effect) => effect.kind === "timer" ? [`${effect.name} ${effect.delayMs}`] : []),
+    /** All actors say hello and are configured. */
+    start(): void {
+      for (const id of actors) driven.say(id, { type: "hello", id, role: "any", url: `ws://${id}`, pid: 1 });
+      for (const id of actors) {
+        if (id === "loader-0") driven.say(id, { type: "source", images: 25, stepsPerEpoch: 2 });
+        driven.say(id, { type: "ready", detail: "" });
+      }
+    },
+    step(step: number): void {
+      for (const [trainer, low] of [["trainer-0", 0], ["trainer-1", 2]] as const) {
+        const replicas = [low, low + 1].map((replica) => ({ replica, loss: 2, embeddingDeviation: 0.1 }));
+        const times = { dataMs: 1, computeMs: 1, syncMs: 1, deviceBytes: 1 };
+        driven.say(trainer, { type: "step-done", step, replicas, ...times });
+      }
+      driven.say("sinkhorn", { type: "assignment", step, perplexity: 5 });
+    },
+    kill(actor: string, host = "host-0"): void {
+      driven.say(host, { type: "actor-exited", actor, code: 137, lines: [] });
+    },
+    kinds: () => events.map(({ kind }) => kind),
+  };
+  for (const host of hosts) driven.say(host, { type: "host-ready", adapters: [] });
+  if (started) driven.start();
+  driven.sent();
+  return driven;
+}
+
+Deno.test("after a loss every host ends its actors, and all start anew from the newest checkpoint", () => {
+  const run = drive(3);
+  run.step(0);
+  run.step(1);
+  run.say("checkpointer", { type: "saved", step: 2, folder: "/step-2", digest });
+  run.step(2);
+  run.sent();
+  run.kill("trainer-1");
+  assertEquals(run.sent(), ["halt host-0"]);
+  // What the lost attempt still says is not heard.
+  run.say("trainer-0", { type: "failed", error: "its peer is gone", logTail: [] });
+  run.kill("sync-0");
+  run.step(3);
+  assertEquals([run.sent(), run.events.at(-1)?.kind], [[], "restarting"]);
+  run.say("host-0", { type: "halted", attempt: 1 });
+  assertEquals(run.sent(), actors.map(() => "spawn host-0"));
+  run.start();
+  assertEquals(run.sent().filter((line) => line.startsWith("load")), ["load checkpointer"]);
+  run.say("checkpointer", { type: "loaded", step: 2, digest, progress: {}, notes: [] });
+  for (const id of ["trainer-0", "trainer-1"]) run.say(id, { type: "restored", step: 2 });
+  assertEquals(run.sent(), ["step trainer-0", "step trainer-1"]);
+  run.step(2);
+  run.step(3);
+  assert(run.kinds().filter((kind) => kind === "step").length === 5, run.kinds().join());
+});
+
+Deno.test("without a checkpoint the run begins anew, and says so", () => {
+  const run = drive(1);
+  run.step(0);
+  run.kill("sinkhorn");
+  run.say("host-0", { type: "halted", attempt: 1 });
+  run.start();
+  const resumed = run.events.find(({ kind }) => kind === "resumed");
+  assert(resumed?.kind === "resumed" && resumed.step === 0);
+  assertMatch(resumed.notes[0], /no checkpoint was written yet/);
+});
+
+Deno.test("restarts without a new step are counted and waited before; then the run gives up, naming the first cause", () => {
+  const run = drive(2);
+  run.step(0);
+  run.say("trainer-1", { type: "failed", error: "device lost", logTail: ["last words"] });
+  run.say("host-0", { type: "halted", attempt: 1 });
+  run.kill("sync-0");
+  run.say("host-0", { type: "halted", attempt: 2 });
+  assert(run.timers().includes("restart 1000"), run.timers().join());
+  run.say("self", { type: "alarm", name: "restart" });
+  run.kill("loader-0");
+  const last = run.events.at(-1);
+  assert(last?.kind === "failed");
+  assertEquals([last.failure.actor, last.failure.lines], ["trainer-1", ["last words"]]);
+  assertMatch(last.failure.error, /^device lost \(2 restarts gave no new step; at last: loader-0: .* exit code 137\)$/);
+  assertEquals([1, 2, 3, 4, 20].map(backoffMs), [0, 1000, 2000, 4000, 30_000]);
+});
+
+Deno.test("a new step ends the count of restarts", () => {
+  const run = drive(1);
+  for (const attempt of [1, 2, 3]) {
+    run.kill("trainer-0");
+    run.say("host-0", { type: "halted", attempt });
+    run.start();
+    for (let step = 0; step < attempt; step++) run.step(step);
+    if (attempt === 2) break;
+  }
+  assertEquals(run.kinds().filter((kind) => kind === "restarting").length, 2);
+  assert(!run.kinds().includes("failed"));
+});
+
+Deno.test("a lost host's actors move to the others; the loss of the controller's own host ends the run", () => {
+  const run = drive(2, ["host-0", "host-b"]);
+  run.step(0);
+  run.say("self", { type: "peer-down", peer: "host-b", reason: "reset" });
+  run.say("self", { type: "alarm", name: "lost" });
+  assertEquals(run.sent().filter((line) => line.startsWith("halt")), ["halt host-0"]);
+  run.say("host-0", { type: "halted", attempt: 1 });
+  assertEquals(run.sent(), actors.map(() => "spawn host-0"));
+  const local = drive(2);
+  local.step(0);
+  local.kill("host-0");
+  assertEquals(local.events.at(-1)?.kind, "failed");
+});
+
+Deno.test("a host that is lost or late while actors are ended is gone on without", () => {
+  const run = drive(2, ["host-0", "host-b"]);
+  run.step(0);
+  run.kill("trainer-0");
+  run.say("host-0", { type: "halted", attempt: 1 });
+  assertEquals(run.sent().filter((line) => line.startsWith("spawn")), []);
+  run.say("self", { type: "alarm", name: "halting" });
+  assertEquals(run.sent(), actors.map(() => "spawn host-0"));
+});
+
+Deno.test("what fails before the first step fails the run at once, for it would fail again; so does a run with no restarts", () => {
+  const early = drive(5, ["host-0"], { started: false });
+  early.kill("loader-0");
+  assertEquals(early.events.at(-1)?.kind, "failed");
+  const strict = drive(0);
+  strict.step(0);
+  strict.kill("trainer-0");
+  assertEquals(strict.events.at(-1)?.kind, "failed");
+});
+
+Deno.test("whichever actor is killed, the run ends with the weights of a run that nothing happened to", async () => {
+  await withRuns(async (place) => {
+    const settings = { steps: 6, checkpoint: { everySteps: 2, keep: 2 } };
+    const expected = digestOf(await run({ config: place.config(settings), singleProcess: true }));
+    const victims = ["trainer-1", "sync-0", "loader-0", "sinkhorn", "checkpointer"];
+    const pids = new Map<string, number>();
+    const steps = new Set<number>();
+    const result = await run({
+      config: place.config({ ...settings, steps: 6, cluster: { trainers: 2, restarts: 3 } }),
+      onEvent(event) {
+        if (event.kind === "started") pids.set(event.actor, event.pid);
+        if (event.kind !== "step" || steps.has(event.record.step)) return;
+        steps.add(event.record.step);
+        const pid = pids.get(victims[event.record.step]);
+        if (pid !== undefined) Deno.kill(pid, "SIGKILL");
+      },
+    });
+    assertEquals(digestOf(result), expected);
+    const lost = result.events.flatMap((event) => event.kind === "restarting" ? [event.failure.actor] : []);
+    assertEquals(lost, victims);
+  });
+});
+
+Deno.test("a trainer that is frozen is killed, and the run ends with the same weights", async () => {
+  await withRuns(async (place) => {
+    const expected = digestOf(await run({ config: place.config({ steps: 4 }), singleProcess: true }));
+    let pid = 0, frozen = false;
+    const result = await run({
+      config: place.config({ steps: 4, cluster: { trainers: 2, stepTimeoutMs: 6_000, restarts: 1 } }),
+      onEvent(event) {
+        if (event.kind === "started" && event.actor === "trainer-1") pid = event.pid;
+        if (event.kind !== "step" || event.record.step !== 1 || frozen) return;
+        frozen = true;
+        Deno.kill(pid, "SIGSTOP");
+      },
+    });
+    assertEquals(digestOf(result), expected);
+    assert(result.events.some((event) => event.kind === "restarting" && event.failure.actor === "trainer-1"));
+  });
+});
