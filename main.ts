@@ -18,6 +18,8 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   export: async () => (await import("./cli/export.ts")).exportCommand,
   import: async () => (await import("./cli/import.ts")).importCommand,
   host: async () => (await import("./cli/host.ts")).hostCommand,
+  status: async () => (await import("./cli/diagnosis.ts")).statusCommand,
+  postmortem: async () => (await import("./cli/diagnosis.ts")).postmortemCommand,
   plan: async () => (await import("./cli/plan.ts")).planCommand,
 };
 

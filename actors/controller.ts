@@ -5,7 +5,7 @@
  */
 import type { TrainConfig } from "../config.ts";
 import type { Message } from "../wire/messages.ts";
-import type { RunEvent, RunFailure } from "./events.ts";
+import type { RunFailure } from "./events.ts";
 import {
   backoffMs,
   beginRestart,

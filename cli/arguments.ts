@@ -48,6 +48,11 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
   for (let index = 0; index < rest.length; index++) {
     const word = rest[index];
     const [name, inline] = splitOption(word);
+    // For `status` it is a switch; for all others it names the file.
+    if (name === "json" && inline === undefined && command === "status") {
+      overrides.push([name, ""]);
+      continue;
+    }
     if (name !== undefined && Object.hasOwn(shorthands, name)) {
       overrides.push([...shorthands[name]]);
       continue;

@@ -18,7 +18,10 @@ export const helpText = `SEER on Deno: self-supervised pretraining of RegNetY wi
   deno task seer embed IMAGE|DIR … --weights FILE [--out FILE.npy]
   deno task seer search IMAGE … --weights FILE --data DIR [--count 10] [--out FILE.html]
   deno task seer host --join URL --token TOKEN  add this machine to a cluster
+  deno task seer status RUN [--json]            where a run and its actors stand
+  deno task seer postmortem RUN                 what happened to a run, in one page
   deno task seer plan --preset NAME [--trainers N]
+  deno task chaos [--kills N] [--seed S]        kill actors of a small run, compare its weights
   deno task doctor                              check this machine
 
 Presets: quickstart, seer-128gf, seer-256gf. Every key of docs/config.md is an option: --schedule.learningRate 0.1`;

@@ -1,0 +1,183 @@
+/**
+ * Kills actors of a real run by a seeded schedule and compares the final weights with those of a run that nothing happened
+ * to: `deno task chaos --kills 50 --seed 1`. Prints how long each loss took to be acted on and how long until the run took
+ * a step it had never taken. Exits with 1 when the weights differ.
+ */
+import { parseArgs } from "@std/cli/parse-args";
+import sharp from "sharp";
+import { runCluster } from "../actors/cluster.ts";
+import type { RunEvent } from "../actors/events.ts";
+import { findPreset, parseConfig, type TrainConfig } from "../config.ts";
+import { randomStream } from "../data/random.ts";
+import { ensureVulkan } from "../setup/vulkan.ts";
+
+/** What to do to a run. */
+export interface ChaosOptions {
+  readonly kills: number;
+  readonly seed: number;
+  /** Environment of processes that use the GPU. */
+  readonly gpuEnvironment: Readonly<Record<string, string>>;
+  readonly log: (line: string) => void;
+}
+
+/** One kill and what came of it, milliseconds. */
+export interface Kill {
+  readonly victim: string;
+  /** Until the controller ordered the restart. */
+  readonly detectedMs: number;
+  /** Until a step was taken that had never been taken. */
+  readonly recoveredMs: number;
+  /** Steps taken again. */
+  readonly repeated: number;
+}
+
+/** What came of a whole schedule. */
+export interface ChaosReport {
+  readonly expected: string;
+  readonly found: string;
+  readonly kills: readonly Kill[];
+}
+
+const roles = ["checkpointer", "loader-0", "sinkhorn", "sync-0", "sync-1", "trainer-0", "trainer-1"];
+/** A kill comes at a random moment of the step and a half after a new step. */
+const delayMaxMs = 600;
+
+/** Runs the model twice, in peace and under fire. */
+export async function chaos(options: ChaosOptions): Promise<ChaosReport> {
+  const folder = await Deno.makeTempDir({ prefix: "seer-chaos-" });
+  try {
+    await Deno.mkdir(`${folder}/images`);
+    await writeImages(`${folder}/images`, 25);
+    const steps = 2 * options.kills + 6;
+    const peace = await runCluster({
+      config: configOf(folder, "peace", steps),
+      gpuEnvironment: options.gpuEnvironment,
+    });
+    if (peace.outcome === "failed") throw new Error(`the run in peace failed: ${peace.failure.error}`);
+    options.log(`in peace: ${steps} steps, SHA-256 ${peace.digest}`);
+    const fire = new Fire(options);
+    const outcome = await runCluster({
+      config: configOf(folder, "fire", steps),
+      gpuEnvironment: options.gpuEnvironment,
+      onEvent: (event) => fire.take(event),
+    });
+    fire.end();
+    if (outcome.outcome === "failed") {
+      throw new Error(`the run under fire failed: ${outcome.failure.actor}: ${outcome.failure.error}`);
+    }
+    return { expected: peace.digest, found: outcome.digest, kills: fire.kills };
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+/** Watches one run and kills its actors. */
+class Fire {
+  readonly kills: Kill[] = [];
+  readonly #options: ChaosOptions;
+  readonly #pids = new Map<string, number>();
+  #victims: () => number;
+  #furthest = -1;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #shot: { victim: string; at: number; detectedMs?: number; repeated: number } | undefined;
+
+  constructor(options: ChaosOptions) {
+    this.#options = options;
+    const stream = randomStream({ seed: options.seed, purpose: "chaos" });
+    this.#victims = () => stream.uniform();
+  }
+
+  take(event: RunEvent): void {
+    if (event.kind === "started") this.#pids.set(event.actor, event.pid);
+    if (event.kind === "restarting" && this.#shot !== undefined) {
+      this.#shot.detectedMs ??= performance.now() - this.#shot.at;
+    }
+    if (event.kind !== "step") return;
+    if (event.record.step <= this.#furthest) {
+      if (this.#shot !== undefined) this.#shot.repeated++;
+      return;
+    }
+    this.#furthest = event.record.step;
+    this.#settle();
+    if (this.#shot === undefined && this.#timer === undefined && this.kills.length < this.#options.kills) {
+      this.#timer = setTimeout(() => this.#shoot(), Math.floor(this.#victims() * delayMaxMs));
+    }
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
+  }
+
+  #shoot(): void {
+    this.#timer = undefined;
+    const victim = roles[Math.floor(this.#victims() * roles.length)];
+    const pid = this.#pids.get(victim);
+    if (pid === undefined) return;
+    this.#shot = { victim, at: performance.now(), repeated: 0 };
+    try {
+      Deno.kill(pid, "SIGKILL");
+    } catch {
+      this.#shot = undefined; // The run has just ended.
+    }
+  }
+
+  /** A new step: the run is over the last kill, if that was noticed. */
+  #settle(): void {
+    const shot = this.#shot;
+    if (shot?.detectedMs === undefined) return;
+    const { victim, at, detectedMs, repeated } = shot;
+    const kill = { victim, detectedMs, recoveredMs: performance.now() - at, repeated };
+    this.kills.push(kill);
+    this.#shot = undefined;
+    const [detected, recovered] = [detectedMs, kill.recoveredMs].map((ms) => `${ms.toFixed(0)} ms`);
+    const count = `${this.kills.length}/${this.#options.kills}`;
+    this.#options.log(`kill ${count} ${victim}: acted on after ${detected}, new step after ${recovered}`);
+  }
+}
+
+function configOf(folder: string, name: string, steps: number): TrainConfig {
+  const tiny = findPreset("test-tiny");
+  return parseConfig({
+    ...tiny,
+    steps,
+    checkpoint: { everySteps: 1, keep: 3 },
+    cluster: { ...tiny.cluster, trainers: 2, syncShards: 2, restarts: 10, gpu: "deno" },
+    data: { ...tiny.data, folder: `${folder}/images` },
+    run: { folder, name },
+  }, { source: "the chaos configuration" });
+}
+
+async function writeImages(folder: string, count: number): Promise<void> {
+  for (let index = 0; index < count; index++) {
+    const [width, height] = [20, 17 + index % 7];
+    const pixels = Uint8Array.from({ length: width * height * 3 }, (_, i) => (i * (3 + index)) & 255);
+    const png = await sharp(pixels, { raw: { width, height, channels: 3 } }).png().toBuffer();
+    await Deno.writeFile(`${folder}/${index}.png`, png);
+  }
+}
+
+/** The share `q` of `values` that is at most this large. */
+export function quantile(values: readonly number[], q: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? NaN;
+}
+
+if (import.meta.main) {
+  const parsed = parseArgs(Deno.args, { string: ["kills", "seed"] });
+  const [kills, seed] = [String(parsed.kills ?? 5), String(parsed.seed ?? 0)];
+  if (!/^[1-9]\d{0,4}$/.test(kills) || !/^\d{1,9}$/.test(seed)) {
+    console.error(`error: chaos takes --kills 1…99999 and --seed NUMBER, found --kills ${kills} --seed ${seed}`);
+    Deno.exit(2);
+  }
+  const log = (line: string) => console.log(line);
+  const gpuEnvironment = await ensureVulkan({ log });
+  const report = await chaos({ kills: Number(kills), seed: Number(seed), gpuEnvironment, log });
+  const spread = (pick: (kill: Kill) => number) =>
+    [0.5, 0.95, 1].map((q) => quantile(report.kills.map(pick), q).toFixed(0)).join(" / ");
+  log(`acted on, ms (p50 / p95 / max):      ${spread(({ detectedMs }) => detectedMs)}`);
+  log(`kill to new step, ms (p50/p95/max):  ${spread(({ recoveredMs }) => recoveredMs)}`);
+  log(`steps taken again (p50 / p95 / max): ${spread(({ repeated }) => repeated)}`);
+  const same = report.expected === report.found;
+  log(`under fire: ${report.kills.length} kills, SHA-256 ${report.found}: ${same ? "the same weights" : "DIFFERENT"}`);
+  Deno.exit(same && report.kills.length === Number(kills) ? 0 : 1);
+}
