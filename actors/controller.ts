@@ -18,7 +18,8 @@ import {
 } from "./recovery.ts";
 import { learningRateAt, mergeReports, nextPlateau, type StepDone } from "./step_record.ts";
 import type { ActorId, Behavior, Effect } from "./runtime/behavior.ts";
-import { actorIds, adapterOf, placeActors, seatReplicas } from "./seats.ts";
+import { configureOrders, spawnOrders } from "./start_orders.ts";
+import { actorIds, placeActors, seatReplicas, trainersFor } from "./seats.ts";
 import {
   type ControllerOptions,
   type ControllerPorts,
@@ -138,11 +139,16 @@ class Controller {
   }
 
   #hostReady(state: ControllerState, joined: { host: string; adapters: readonly string[] }): Effect[] {
-    if (state.phase !== "hosts" || state.hosts.includes(joined.host)) return [];
+    if (state.hosts.includes(joined.host)) return [];
     // The local host comes first, whoever joined before it.
     if (joined.host === actorIds.localHost) state.hosts.unshift(joined.host);
     else state.hosts.push(joined.host);
     this.ports.emit({ kind: "host-joined", ...joined });
+    if (state.phase !== "hosts") {
+      // Its turn comes with the next start of the actors: at the end of this step, or of the restart under way.
+      state.moving = state.phase !== "halting";
+      return [];
+    }
     if (state.hosts.length < this.options.hosts || state.hosts[0] !== actorIds.localHost) return [];
     return [{ kind: "cancel-timer", name: "hosts" }, ...this.#startActors(state)];
   }
@@ -150,15 +156,15 @@ class Controller {
   #startActors(state: ControllerState): Effect[] {
     const { replicas, cluster } = this.#config;
     state.phase = "starting";
-    state.seats = seatReplicas(replicas, cluster.trainers);
-    state.placements = placeActors(state.hosts, { trainers: cluster.trainers, shards: cluster.syncShards });
-    this.ports.emit({ kind: "starting", actors: state.placements });
-    const spawns = state.placements.map(({ id, role, host, index }): Effect => {
-      const adapters = cluster.adapters;
-      const environment = role === "trainer" ? adapters[index % Math.max(1, adapters.length)]?.environment ?? {} : {};
-      return { kind: "send", to: host, message: { type: "spawn", id, role, environment: { ...environment } } };
+    const trainers = trainersFor(cluster.trainers, {
+      replicas,
+      hosts: state.hosts.length,
+      planned: this.options.hosts,
     });
-    return [...spawns, alarm("starting", cluster.startTimeoutMs)];
+    state.seats = seatReplicas(replicas, trainers);
+    state.placements = placeActors(state.hosts, { trainers, shards: cluster.syncShards });
+    this.ports.emit({ kind: "starting", actors: state.placements });
+    return [...spawnOrders(state.placements, cluster), alarm("starting", cluster.startTimeoutMs)];
   }
 
   #hello(state: ControllerState, actor: { id: string; url: string | null; pid: number }): Effect[] {
@@ -169,24 +175,9 @@ class Controller {
     const expected = state.placements.map((placement) => placement.id);
     if (missing(expected, state.urls).length > 0) return [];
     state.phase = "configuring";
-    const reachable = expected.flatMap((id) => {
-      const url = state.urls.get(id);
-      return url === null || url === undefined ? [] : [{ id, url }];
-    });
-    const shards = state.placements.filter(({ role }) => role === "sync").map(({ id }) => id);
-    const trainers = state.seats.map((seat) => ({ ...seat }));
-    const effects = state.placements.flatMap(({ id, role, index }): Effect[] => {
-      const { choices } = this.options;
-      const forTrainer = role === "trainer" ? { adapter: adapterOf(this.#config.cluster, index), choices } : {};
-      const config = structuredClone(this.#config) as Record<string, unknown>;
-      return [
-        { kind: "send", to: id, message: { type: "directory", actors: reachable } },
-        { kind: "send", to: id, message: { type: "configure", config, trainers, shards, ...forTrainer } },
-      ];
-    });
     return [
       { kind: "cancel-timer", name: "starting" },
-      ...effects,
+      ...configureOrders(state, this.options),
       alarm("configuring", this.#config.cluster.startTimeoutMs),
     ];
   }
@@ -223,14 +214,17 @@ class Controller {
   #nextStep(state: ControllerState): Effect[] {
     const { everySteps } = this.#config.checkpoint;
     const over = state.step >= state.steps || state.interrupted;
-    const due = over || (everySteps > 0 && state.step > 0 && state.step % everySteps === 0 && state.stepsTaken > 0);
+    const due = over || state.moving ||
+      (everySteps > 0 && state.step > 0 && state.step % everySteps === 0 && state.stepsTaken > 0);
     const known = state.saved?.step === state.step;
     // One checkpoint at a time: the next waits for the one being written; training goes on beside it until then.
     state.heldBack = due && !known && state.saving !== undefined;
     if (state.heldBack) return [];
     if (over) return known ? this.#end(state) : this.#save(state);
+    if (state.moving) return known ? this.#move(state) : this.#save(state);
     const save = due && !known ? this.#save(state) : [];
     state.stepAt = this.ports.now();
+    state.stepping = true;
     state.learningRate = learningRateAt(this.#config, state.step, { steps: state.steps, plateau: state.plateau });
     const order: Message = { type: "step", step: state.step, learningRate: state.learningRate };
     const orders = state.seats.map((seat): Effect => ({ kind: "send", to: seat.id, message: order }));
@@ -253,7 +247,8 @@ class Controller {
     state.saved = { step, folder, digest };
     state.saving = undefined;
     this.ports.emit({ kind: "saved", step, folder, digest });
-    const waiting = state.heldBack || (state.reports.size === 0 && (state.interrupted || state.step >= state.steps));
+    const last = state.interrupted || state.step >= state.steps || state.moving;
+    const waiting = state.heldBack || !state.stepping && last;
     return [{ kind: "cancel-timer", name: "saving" }, ...(waiting ? this.#nextStep(state) : [])];
   }
 
@@ -276,6 +271,7 @@ class Controller {
       stepMs: now - state.stepAt,
       elapsedMs: now - state.firstStepAt,
     });
+    state.stepping = false;
     state.reports.clear();
     state.perplexity.delete(state.step);
     if (!Number.isFinite(record.loss)) {
@@ -360,6 +356,12 @@ class Controller {
     return [...effects, alarm("watch", watchMs), alarm("halting", haltTimeoutMs)];
   }
 
+  /** Starts all actors anew with the hosts that there are now; the state before this step is in a checkpoint. */
+  #move(state: ControllerState): Effect[] {
+    this.ports.emit({ kind: "moving", step: state.step, hosts: [...state.hosts] });
+    return [...beginRestart(state), alarm("watch", watchMs), alarm("halting", haltTimeoutMs)];
+  }
+
   #halted(state: ControllerState, host: string): Effect[] {
     if (!halted(state, host)) return [];
     const delayMs = backoffMs(state.restarts.taken);
@@ -375,10 +377,8 @@ class Controller {
   }
 
   #haltLate(state: ControllerState): Effect[] {
-    const error = `did not end its actors within ${haltTimeoutMs} ms`;
-    return [...state.halting].flatMap((host) =>
-      state.phase === "halting" ? this.#hostLost(state, { host, error }) : []
-    );
+    const lost = { error: `did not end its actors within ${haltTimeoutMs} ms` };
+    return [...state.halting].flatMap((host) => this.#hostLost(state, { host, ...lost }));
   }
 
   #giveUp(state: ControllerState, failure: RunFailure): Effect[] {

@@ -59,6 +59,10 @@ export interface ControllerState {
   steps: number;
   /** The step being taken, or to be taken next. */
   step: number;
+  /** Whether trainers are at the step. */
+  stepping: boolean;
+  /** Whether a host has joined that carries no actor yet. */
+  moving: boolean;
   /** The step that this run began or was resumed with. */
   startedAt: number;
   /** Steps taken since this start or restart. */
@@ -101,6 +105,8 @@ export function initialState(): ControllerState {
     steps: 0,
     step: 0,
     startedAt: 0,
+    stepping: false,
+    moving: false,
     stepsTaken: 0,
     learningRate: 0,
     plateau: PLATEAU_START,

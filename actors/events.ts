@@ -93,6 +93,8 @@ export type RunEvent =
     /** Wait before it. */
     readonly delayMs: number;
   }
+  /** A host has joined a run under way: all actors are started anew before `step`, shared out among `hosts`. */
+  | { readonly kind: "moving"; readonly step: number; readonly hosts: readonly string[] }
   | { readonly kind: "step"; readonly record: StepRecord; readonly steps: number }
   | { readonly kind: "saved"; readonly step: number; readonly folder: string; readonly digest: string }
   | {

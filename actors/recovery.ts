@@ -53,15 +53,17 @@ export function noteProgress(state: ControllerState): void {
 }
 
 /**
- * Begins a restart for `failure`: forgets all that the lost attempt has told, and has every host end its actors. Hosts
- * that are lost are not counted on any more.
+ * Begins a restart, for `failure` or to share the work out anew: forgets all that this attempt has told, and has every host
+ * end its actors. Hosts that are lost are not counted on any more.
  */
-export function beginRestart(state: ControllerState, failure: RunFailure): Effect[] {
+export function beginRestart(state: ControllerState, failure?: RunFailure): Effect[] {
   const { taken, furthest, first } = state.restarts;
-  state.restarts = { taken: taken + 1, furthest, first: first ?? failure };
+  if (failure !== undefined) state.restarts = { taken: taken + 1, furthest, first: first ?? failure };
+  state.stepping = false;
+  state.moving = false;
   state.attempt += 1;
   state.phase = "halting";
-  state.hosts = state.hosts.filter((host) => host !== failure.actor && !state.lost.has(host));
+  state.hosts = state.hosts.filter((host) => host !== failure?.actor && !state.lost.has(host));
   const hosts = new Set(state.hosts);
   state.halting = new Set(hosts);
   for (const id of [...state.urls.keys()]) if (!hosts.has(id)) state.urls.delete(id);

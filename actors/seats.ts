@@ -51,6 +51,14 @@ export function seatReplicas(replicas: number, trainers: number): TrainerSeat[] 
   }));
 }
 
+/**
+ * How many trainers a run has on `hosts` hosts when `trainers` were meant for `planned`: as many a host, at least one, at
+ * most one a replica.
+ */
+export function trainersFor(trainers: number, run: { replicas: number; hosts: number; planned: number }): number {
+  return Math.min(run.replicas, Math.max(1, Math.floor((trainers * run.hosts) / run.planned)));
+}
+
 /** The adapter of trainer number `index`: the listed ones in turn, or what `gpu` finds. */
 export function adapterOf(
   { adapters, gpu }: {

@@ -117,6 +117,8 @@ function noteText(event: RunEvent): string | undefined {
       return [`goes on before step ${event.step}`, ...event.notes].join("; ");
     case "images-replaced":
       return `${event.images.length} unreadable images replaced at step ${event.step}: ${event.images[0]?.file ?? ""}`;
+    case "moving":
+      return `work shared out anew before step ${event.step} among ${event.hosts.join(", ")}`;
     case "restarting":
       return `LOST ${failureText(event.failure)}; restart ${event.restart} of ${event.restartsMax} without a new step`;
     case "failed":

@@ -41,6 +41,8 @@ export class Progress {
       case "resumed":
         for (const note of event.notes) this.#line(note);
         return this.#line(`resumed before step ${event.step}`);
+      case "moving":
+        return this.#line(`sharing the work out among ${event.hosts.join(", ")} before step ${event.step}`);
       case "restarting":
         return this.#line(restartLine(event));
       case "saved":

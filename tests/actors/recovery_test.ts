@@ -5,7 +5,8 @@ import { backoffMs } from "../../actors/recovery.ts";
 import type { Effect } from "../../actors/runtime/behavior.ts";
 import { findPreset, parseConfig } from "../../config.ts";
 import type { Message } from "../../wire/messages.ts";
-import { digestOf, run, withRuns } from "./runs.ts";
+import { program } from "../cli/program.ts";
+import { digestOf, gpuEnvironment, run, withRuns } from "./runs.ts";
 
 const actors = ["checkpointer", "loader-0", "sinkhorn", "sync-0", "trainer-0", "trainer-1"];
 const digest = "d".repeat(64);
@@ -140,7 +141,8 @@ Deno.test("a lost host's actors move to the others; the loss of the controller's
   run.say("self", { type: "alarm", name: "lost" });
   assertEquals(run.sent().filter((line) => line.startsWith("halt")), ["halt host-0"]);
   run.say("host-0", { type: "halted", attempt: 1 });
-  assertEquals(run.sent(), actors.map(() => "spawn host-0"));
+  // As many trainers a host as before: one of the two goes with its host.
+  assertEquals(run.sent(), actors.slice(1).map(() => "spawn host-0"));
   const local = drive(2);
   local.step(0);
   local.kill("host-0");
@@ -154,7 +156,40 @@ Deno.test("a host that is lost or late while actors are ended is gone on without
   run.say("host-0", { type: "halted", attempt: 1 });
   assertEquals(run.sent().filter((line) => line.startsWith("spawn")), []);
   run.say("self", { type: "alarm", name: "halting" });
-  assertEquals(run.sent(), actors.map(() => "spawn host-0"));
+  assertEquals(run.sent(), actors.slice(1).map(() => "spawn host-0"));
+});
+
+Deno.test("a host that joins a run under way gets its share at the next step, from a checkpoint written for it", () => {
+  const run = drive(2);
+  run.say("host-b", { type: "host-ready", adapters: [] });
+  assertEquals(run.sent(), []);
+  run.step(0);
+  assertEquals(run.sent(), ["save trainer-0", "save trainer-1", "save checkpointer"]);
+  run.say("checkpointer", { type: "saved", step: 1, folder: "/step-1", digest });
+  assertEquals(run.sent(), ["halt host-0", "halt host-b"]);
+  for (const host of ["host-0", "host-b"]) run.say(host, { type: "halted", attempt: 1 });
+  const starting = run.events.findLast(({ kind }) => kind === "starting");
+  assert(starting?.kind === "starting");
+  const trainers = starting.actors.filter(({ id }) => id.startsWith("trainer"));
+  assertEquals(trainers.map(({ host }) => host), ["host-0", "host-b", "host-0", "host-b"]);
+  assert(!run.kinds().includes("restarting"), "nothing was lost");
+});
+
+Deno.test("a checkpoint that is written late does not make the run snapshot trainers in the middle of a step", () => {
+  const run = drive(0);
+  run.step(0);
+  run.step(1);
+  run.step(2);
+  run.sent();
+  run.say("self", { type: "stop", reason: "interrupted" });
+  // The checkpoint before step 2 arrives while step 3 is under way.
+  run.say("checkpointer", { type: "saved", step: 2, folder: "/step-2", digest });
+  assertEquals(run.sent(), []);
+  run.step(3);
+  assertEquals(run.sent(), ["save trainer-0", "save trainer-1", "save checkpointer"]);
+  run.say("checkpointer", { type: "saved", step: 4, folder: "/step-4", digest });
+  const end = run.events.at(-1);
+  assert(end?.kind === "ended" && end.outcome === "interrupted" && end.step === 4);
 });
 
 Deno.test("what fails before the first step fails the run at once, for it would fail again; so does a run with no restarts", () => {
@@ -187,6 +222,34 @@ Deno.test("whichever actor is killed, the run ends with the weights of a run tha
     assertEquals(digestOf(result), expected);
     const lost = result.events.flatMap((event) => event.kind === "restarting" ? [event.failure.actor] : []);
     assertEquals(lost, victims);
+  });
+});
+
+Deno.test("a host joins a run under way and is killed later, and the run ends with the same weights", async () => {
+  await withRuns(async (place) => {
+    // Enough steps for the host to come, whose start takes longer than the run's own.
+    const settings = { steps: 16, checkpoint: { everySteps: 4, keep: 2 } };
+    const expected = digestOf(await run({ config: place.config(settings) }));
+    let host: Deno.ChildProcess | undefined;
+    let moved = false, killed = false;
+    const result = await run({
+      config: place.config({ ...settings, cluster: { trainers: 1, restarts: 3 } }),
+      onListening({ url, token }) {
+        host = program(["host", "--join", url, "--token", token], gpuEnvironment()).spawn();
+      },
+      onEvent(event) {
+        if (event.kind === "moving") moved = true;
+        if (event.kind !== "step" || !moved || killed) return;
+        killed = true;
+        host?.kill("SIGKILL");
+      },
+    });
+    await Promise.all([host?.stdout.cancel(), host?.stderr.cancel(), host?.status]);
+    assertEquals(digestOf(result), expected);
+    const trainers = result.events.flatMap((event) =>
+      event.kind === "starting" ? [event.actors.filter(({ id }) => id.startsWith("trainer")).length] : []
+    );
+    assertEquals(trainers, [1, 2, 1], "trainers of each start");
   });
 });
 

@@ -1,0 +1,38 @@
+/** What the controller orders when a run's actors start: which to spawn where, and what each is told. Pure functions. */
+import type { TrainConfig } from "../config.ts";
+import type { Message } from "../wire/messages.ts";
+import type { ControllerOptions, ControllerState } from "./controller_state.ts";
+import type { Effect } from "./runtime/behavior.ts";
+import { adapterOf, type Placement } from "./seats.ts";
+
+/** One order a placement; a trainer's carries the environment that chooses its GPU. */
+export function spawnOrders(placements: readonly Placement[], { adapters }: TrainConfig["cluster"]): Effect[] {
+  return placements.map(({ id, role, host, index }): Effect => {
+    const environment = role === "trainer" ? adapters[index % Math.max(1, adapters.length)]?.environment ?? {} : {};
+    return { kind: "send", to: host, message: { type: "spawn", id, role, environment: { ...environment } } };
+  });
+}
+
+/** Tells every actor where the others are, what the run is, and who carries which replicas. */
+export function configureOrders(state: ControllerState, { config, choices }: ControllerOptions): Effect[] {
+  const actors = state.placements.flatMap(({ id }) => {
+    const url = state.urls.get(id);
+    return url === null || url === undefined ? [] : [{ id, url }];
+  });
+  const shards = state.placements.filter(({ role }) => role === "sync").map(({ id }) => id);
+  const trainers = state.seats.map((seat) => ({ ...seat }));
+  return state.placements.flatMap(({ id, role, index }): Effect[] => {
+    const forTrainer = role === "trainer" ? { adapter: adapterOf(config.cluster, index), choices } : {};
+    const configure: Message = {
+      type: "configure",
+      config: structuredClone(config) as Record<string, unknown>,
+      trainers,
+      shards,
+      ...forTrainer,
+    };
+    return [
+      { kind: "send", to: id, message: { type: "directory", actors } },
+      { kind: "send", to: id, message: configure },
+    ];
+  });
+}
