@@ -18,6 +18,7 @@ export { readMetrics } from "./actors/run_files.ts";
 export { embedImages, type EmbedImagesOptions, imageFiles } from "./api/embed.ts";
 export { evaluateProtocol, type EvaluateProtocolOptions, type FewImages } from "./api/evaluate_protocol.ts";
 export { evaluateRun, type EvaluateRunOptions } from "./api/evaluate_run.ts";
+export { type GridCell, type GridOptions, type GridRow, type GridSettings, runGrid } from "./api/grid.ts";
 export { pretrain, type PretrainOptions, RunFailedError, type RunResult } from "./api/pretrain.ts";
 export { type Recipe, resolveRecipe } from "./api/recipe.ts";
 export { nearestNeighbours, type Neighbour, type NeighbourOptions } from "./api/search.ts";
