@@ -1,7 +1,8 @@
-/** The commands `embed` (features of images as `.npy`, or printed) and `search` (nearest images as an HTML page). */
+/** The commands `embed` (features of images as `.npy` or Parquet, or printed) and `search` (nearest images as an HTML page). */
 import { embedImages, imageFiles } from "../api/embed.ts";
 import { galleryOf } from "../api/gallery.ts";
 import { npyOf } from "../api/npy.ts";
+import { parquetOf } from "../api/parquet.ts";
 import { nearestNeighbours } from "../api/search.ts";
 import { ConfigError } from "../config.ts";
 import { nearest } from "../config/nearest.ts";
@@ -53,13 +54,16 @@ function embedOptions({ command, operands }: CommandLine, { weights, size, featu
   } as const;
 }
 
-/** Runs `embed IMAGE|FOLDER … --weights FILE [--out FILE.npy]`; resolves to the exit code. */
+/** Runs `embed IMAGE|FOLDER … --weights FILE [--out FILE.npy|FILE.parquet] [--format npy|parquet]`; resolves to the exit code. */
 export async function embedCommand(line: CommandLine): Promise<number> {
-  const options = optionsOf(line, ["weights", "size", "features", "out"]);
-  const { out } = options;
+  const options = optionsOf(line, ["weights", "size", "features", "out", "format"]);
+  const { out, format = out?.endsWith(".parquet") ? "parquet" : "npy" } = options;
   const embed = embedOptions(line, options);
-  if (out !== undefined && !out.endsWith(".npy")) {
-    throw new ConfigError("out", `--out must end in .npy, found "${out}"`);
+  if (format !== "npy" && format !== "parquet") {
+    throw new ConfigError("format", `--format must be npy or parquet, found "${format}"`);
+  }
+  if (out !== undefined && !out.endsWith(`.${format}`)) {
+    throw new ConfigError("out", `--out must end in .npy or .parquet, as --format says, found "${out}"`);
   }
   const files = await imageFiles(line.operands);
   const features = await embedImages(files, embed);
@@ -68,6 +72,11 @@ export async function embedCommand(line: CommandLine): Promise<number> {
       const numbers = features.data.subarray(row * features.columns, (row + 1) * features.columns);
       console.log(`${shortPath(file)}\t${Array.from(numbers, (value) => Number(value.toPrecision(6))).join(" ")}`);
     });
+    return 0;
+  }
+  if (format === "parquet") {
+    await Deno.writeFile(out, parquetOf(features, files));
+    console.log(`wrote ${out}: ${features.rows} × ${features.columns}, with the files' names`);
     return 0;
   }
   await Deno.writeFile(out, npyOf(features));
