@@ -4,6 +4,7 @@
  */
 import { modelSpec } from "./config/models.ts";
 import type { TrainConfig, TrainConfigInput } from "./config/schema.ts";
+import { trunkShape } from "./nn/trunk_shape.ts";
 
 export { ConfigError } from "./config/error.ts";
 export { type ConfigKey, configKeys, shortOptions } from "./config/keys.ts";
@@ -48,6 +49,5 @@ export function totalSteps(config: TrainConfig, imageCount: number): number {
 
 /** Widths of the projection head from its input, the trunk's width, to its output. */
 export function headDims(config: TrainConfig): number[] {
-  const { widths } = modelSpec(config);
-  return [widths[widths.length - 1], ...config.head.dims];
+  return [trunkShape(modelSpec(config)).width, ...config.head.dims];
 }

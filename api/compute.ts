@@ -17,7 +17,7 @@ import type { Matrix } from "../evaluate/matrix.ts";
 import { planProtocol } from "../evaluate/protocol.ts";
 import type { EvaluationReport } from "../evaluate/report.ts";
 import { loadStateDict } from "../nn/state_dict.ts";
-import type { RegNetY } from "../nn/regnet.ts";
+import type { Trunk } from "../nn/trunks.ts";
 import { readRunConfig } from "./run_folder.ts";
 
 /** Which weights a trunk has. */
@@ -31,7 +31,7 @@ export interface TrunkChoice {
 /** A trunk on a device, with the configuration it was trained under. */
 export interface OpenTrunk {
   readonly device: Device;
-  readonly trunk: RegNetY;
+  readonly trunk: Trunk;
   readonly config: TrainConfig;
 }
 

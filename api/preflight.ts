@@ -10,7 +10,9 @@ import { type FolderSource, openFolder } from "../data/folder_source.ts";
 import { createSampler } from "../data/sampler.ts";
 import { UnreadableImageError } from "../data/source.ts";
 import type { AdapterDescription } from "../device/device.ts";
-import { regnetBlocks } from "../nn/regnet_spec.ts";
+import { openEvaluationSet } from "../evaluate/labelled_set.ts";
+import { requireLabelling } from "../evaluate/protocols.ts";
+import { trunkShape } from "../nn/trunk_shape.ts";
 import type { RunStart } from "./run_folder.ts";
 
 /** Images tried before a folder counts as unreadable, spread over all of it. */
@@ -81,11 +83,32 @@ export async function checkCheckpoint(config: TrainConfig): Promise<number> {
  * @throws {Error} with one line saying what is wrong.
  */
 export async function checkRun({ config, resumed }: RunStart): Promise<{ steps: number; step: number }> {
+  await checkProbe(config);
   const source = await checkImages(config.data.folder);
   const steps = stepsOf(config, source.size);
   const step = resumed ? await checkCheckpoint(config) : 0;
   if (step < steps) checkPort(config);
   return { steps, step };
+}
+
+/**
+ * Refuses probes of images without labels.
+ *
+ * @throws {Error} when snapshots are to be judged and the images have no labels, of one class each, to judge them by.
+ */
+export async function checkProbe({ probe, data }: TrainConfig): Promise<void> {
+  if (probe.protocols.length === 0) return;
+  try {
+    const { protocol } = await openEvaluationSet(probe.data || data.folder);
+    requireLabelling(probe.protocols[0], protocol);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new ConfigError(
+      "probe.data",
+      `cannot judge snapshots by ${probe.protocols.join(" and ")}: ${reason}; ` +
+        `name labelled images with --probe.data DIR, or leave --probe out`,
+    );
+  }
 }
 
 /** @throws {ConfigError} when the controller's port is in use. */
@@ -110,11 +133,10 @@ interface LargeTensor {
 
 /** The largest tensor that a step of one replica needs, by the shapes alone. */
 export function largestTensor(config: TrainConfig): LargeTensor {
-  const spec = modelSpec(config), dims = headDims(config);
+  const dims = headDims(config);
   const { batchPerReplica, prototypes } = config;
   const crops = config.crops.reduce((sum, { count }) => sum + count, 0);
   const smaller = "choose a smaller model", batch = "lower batchPerReplica";
-  const halved = (side: number, times: number): number => times === 0 ? side : halved(Math.ceil(side / 2), times - 1);
   const found: LargeTensor[] = [
     {
       name: "prototypes.weight",
@@ -127,14 +149,16 @@ export function largestTensor(config: TrainConfig): LargeTensor {
       bytes: 4 * dims[i] * width,
       remedy: "lower head.dims",
     })),
-    ...regnetBlocks(spec).flatMap(({ stage, inWidth, width, stride }) => [
-      { name: `a convolution of stage ${stage + 1}`, bytes: 4 * Math.max(inWidth, width) * width, remedy: smaller },
-      ...config.crops.map(({ size, count }) => ({
-        name: `the activations of stage ${stage + 1} at ${size} pixels`,
-        bytes: 4 * batchPerReplica * count * width * halved(size, stage + (stride === 2 ? 1 : 2)) ** 2,
-        remedy: batch,
-      })),
-    ]),
+    ...trunkShape(modelSpec(config)).parts.flatMap(({ name, layers }) =>
+      layers.flatMap((layer) => [
+        { name: `a convolution of ${name}`, bytes: 4 * layer.parameters, remedy: smaller },
+        ...config.crops.map(({ size, count }) => ({
+          name: `the activations of ${name} at ${size} pixels`,
+          bytes: 4 * batchPerReplica * count * layer.outputs(size),
+          remedy: batch,
+        })),
+      ])
+    ),
   ];
   return found.reduce((most, tensor) => tensor.bytes > most.bytes ? tensor : most);
 }

@@ -7,8 +7,8 @@ import { openEvaluationSet } from "../evaluate/labelled_set.ts";
 import type { Matrix } from "../evaluate/matrix.ts";
 import { type ProtocolResult, runProtocol } from "../evaluate/protocols.ts";
 import { projectionHead, Sequence } from "../nn/heads.ts";
-import { regnetY } from "../nn/regnet.ts";
 import { loadStateDict, type StateDict } from "../nn/state_dict.ts";
+import { buildTrunk, type Trunk } from "../nn/trunks.ts";
 import { stateDictOf } from "../weights/floats.ts";
 import { filesSource, viewSize } from "./compute.ts";
 import type { EmbedRequest } from "./embed.ts";
@@ -39,7 +39,7 @@ function headOf(opened: OpenedWeights): { dims: number[]; batchNorm: boolean } {
 /** What embeds images: the trunk, or trunk and head. */
 function embedding(
   device: Device,
-  { opened, trunk, features }: { opened: OpenedWeights; trunk: ReturnType<typeof regnetY>; features: string },
+  { opened, trunk, features }: { opened: OpenedWeights; trunk: Trunk; features: string },
 ): Embed {
   if (features === "trunk") return moduleEmbedding(trunk);
   const head = projectionHead({ device, seed: 0, prefix: "head.", ...headOf(opened) });
@@ -54,7 +54,7 @@ export async function featuresHere(request: EmbedRequest, onProgress: OnProgress
   const { config } = opened;
   const device = await openDevice({ provider: config?.cluster.gpu ?? "auto" });
   try {
-    const trunk = regnetY(opened.spec, { device, seed: undefined, prefix: "trunk." });
+    const trunk = buildTrunk(opened.spec, { device, seed: undefined, prefix: "trunk." });
     loadStateDict(trunk, partOf(opened, "trunk."));
     const images = openImages(filesSource(files), { sideMax: config?.data.sideMax, cacheBytes: 0 });
     const found = await extractFeatures({
@@ -82,7 +82,7 @@ export async function protocolHere(request: ProtocolRequest, onProgress: OnProgr
   const { config } = opened;
   const device = await openDevice({ provider: config?.cluster.gpu ?? "auto" });
   try {
-    const trunk = regnetY(opened.spec, { device, seed: config?.seed ?? 0, prefix: "trunk." });
+    const trunk = buildTrunk(opened.spec, { device, seed: config?.seed ?? 0, prefix: "trunk." });
     if (!random) loadStateDict(trunk, partOf(opened, "trunk."));
     return await runProtocol(name, {
       device,

@@ -9,7 +9,8 @@ import { trafficOf } from "../device/traffic.ts";
 import { countMacs } from "../nn/count.ts";
 import { type RegNetY, regnetY } from "../nn/regnet.ts";
 import { type RegnetName, regnetStages, regnetTable } from "../nn/regnet_spec.ts";
-import { chooseSegments, type Segment, unitActivations } from "../nn/segments.ts";
+import { chooseSegments, type Segment } from "../nn/segments.ts";
+import { trunkShape } from "../nn/trunk_shape.ts";
 import { HalfCopies } from "../tensor/halves.ts";
 import { concatRows } from "../tensor/ops/rows.ts";
 import { Tape } from "../tensor/tape.ts";
@@ -102,7 +103,7 @@ async function peakOf(work: Work, arm: Arm, provider: "auto" | "deno" | "dawn"):
 
 function armsOf({ network, crops }: Work): Arm[] {
   const passes = crops.map(({ count, size }) =>
-    unitActivations(specOf(network), size).map(({ all, output, gradients }) => ({
+    trunkShape(specOf(network)).unitActivations(size).map(({ all, output, gradients }) => ({
       all: all * count,
       output: output * count,
       gradients: gradients * count,

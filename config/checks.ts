@@ -2,8 +2,8 @@
  * The rules of a configuration that join several options. Each gives the key at fault, what it has to be, and what was
  * found. This file parses nothing and knows no file.
  */
-import { regnetBlocks } from "../nn/regnet_spec.ts";
 import { parseSegments, requireSegments } from "../nn/segments.ts";
+import { trunkShape } from "../nn/trunk_shape.ts";
 import { findModel, modelNames, modelSpec } from "./models.ts";
 import { nearest } from "./nearest.ts";
 import type { TrainConfig } from "./schema.ts";
@@ -18,7 +18,13 @@ export interface Fault {
 
 type Check = (config: TrainConfig) => Fault | undefined;
 
-const stageKeys = ["stemWidth", "widths", "depths", "groupWidth"] as const;
+const stageKeys = ["family", "stemWidth", "widths", "depths", "groupWidth", "groups", "bottleneck"] as const;
+
+/** Which of them explicit stages of a family must have, and which they must not. */
+const familyKeys = {
+  regnet: { needed: ["stemWidth", "widths", "depths", "groupWidth"], foreign: ["groups", "bottleneck"] },
+  resnet: { needed: ["stemWidth", "widths", "depths"], foreign: ["groupWidth"] },
+} as const;
 
 function checkModel({ model }: TrainConfig): Fault | undefined {
   const given = stageKeys.filter((key) => model[key] !== undefined);
@@ -33,12 +39,22 @@ function checkModel({ model }: TrainConfig): Fault | undefined {
     }
     return undefined;
   }
-  const missing = stageKeys.find((key) => model[key] === undefined);
+  const { needed, foreign } = familyKeys[model.family ?? "regnet"];
+  const missing = needed.find((key) => model[key] === undefined);
   if (missing) {
-    const requirement = "be given where there is no model.name (stemWidth, widths, depths and groupWidth together)";
-    return { path: `model.${missing}`, requirement, found: undefined };
+    const together = `${needed.slice(0, -1).join(", ")} and ${needed.at(-1)}`;
+    return {
+      path: `model.${missing}`,
+      requirement: `be given where there is no model.name (${together} together)`,
+      found: undefined,
+    };
   }
-  const { widths = [], depths = [], groupWidth = 1 } = model;
+  const other = foreign.find((key) => model[key] !== undefined);
+  if (other) {
+    const requirement = `be left out where model.family is ${model.family ?? "regnet"}`;
+    return { path: `model.${other}`, requirement, found: model[other] };
+  }
+  const { widths = [], depths = [], groups = 1, bottleneck = 4 } = model;
   if (widths.length !== depths.length) {
     return {
       path: "model.depths",
@@ -46,6 +62,13 @@ function checkModel({ model }: TrainConfig): Fault | undefined {
       found: depths,
     };
   }
+  if (model.family === "resnet") {
+    const odd = widths.find((width) => width % (bottleneck * groups) !== 0);
+    if (odd === undefined) return undefined;
+    const requirement = `be multiples of bottleneck times groups (${bottleneck * groups})`;
+    return { path: "model.widths", requirement, found: odd };
+  }
+  const groupWidth = model.groupWidth ?? 1;
   const odd = widths.find((width) => width % Math.min(groupWidth, width) !== 0);
   if (odd !== undefined) {
     return {
@@ -150,7 +173,7 @@ function checkCheckpointing(config: TrainConfig): Fault | undefined {
     return fault("segments", 'list units where checkpointing.mode is "listed", and only there', segments);
   }
   if (mode !== "listed") return undefined;
-  const units = regnetBlocks(modelSpec(config)).length + 1;
+  const { units } = trunkShape(modelSpec(config));
   try {
     requireSegments(parseSegments(segments), units);
   } catch (error) {

@@ -1,34 +1,31 @@
-/** From `model` in a configuration to the stages of a network. It builds none. */
-import { type RegnetName, type RegnetSpec, regnetStages, regnetTable } from "../nn/regnet_spec.ts";
+/** From `model` in a configuration to the shape of a trunk. It builds none. */
+import { type FullTrunkSpec, isTrunkName, type TrunkName, trunkNames, trunkSpec } from "../nn/trunk_spec.ts";
 import type { TrainConfig } from "./schema.ts";
 
-/** Names of the published RegNetY networks, smallest first. */
-export const modelNames: readonly string[] = Object.keys(regnetTable);
-
-function isKnown(name: string): name is RegnetName {
-  return Object.hasOwn(regnetTable, name);
-}
+/** Names of the published networks, RegNetY first. */
+export const modelNames: readonly string[] = trunkNames;
 
 /** The name, if it is that of a published network. */
-export function findModel(name: string): RegnetName | undefined {
-  return isKnown(name) ? name : undefined;
+export function findModel(name: string): TrunkName | undefined {
+  return isTrunkName(name) ? name : undefined;
 }
 
 /**
- * The stages that a checked configuration asks for.
+ * The shape that a checked configuration asks for.
  *
  * @throws RangeError when the configuration was not checked by `parseConfig`
  */
-export function modelSpec({ model }: Pick<TrainConfig, "model">): Required<RegnetSpec> {
-  const { name, rule, stemWidth, widths, depths, groupWidth, seRatio } = model;
+export function modelSpec({ model }: Pick<TrainConfig, "model">): FullTrunkSpec {
+  const { name, rule, family, stemWidth, widths, depths, groupWidth, seRatio, groups = 1, bottleneck = 4 } = model;
   if (name !== undefined) {
-    if (!isKnown(name)) throw new RangeError(`Cannot lay out the model: its name must be known, found "${name}"`);
-    return { stemWidth: 32, seRatio, ...regnetStages(regnetTable[name], rule) };
+    if (!isTrunkName(name)) throw new RangeError(`Cannot lay out the model: its name must be known, found "${name}"`);
+    return trunkSpec(name, { rule, seRatio });
   }
-  if (stemWidth === undefined || widths === undefined || depths === undefined || groupWidth === undefined) {
-    throw new RangeError(
-      "Cannot lay out the model: stemWidth, widths, depths and groupWidth must be given, found a part",
-    );
+  if (stemWidth !== undefined && widths !== undefined && depths !== undefined) {
+    if (family === "resnet") return { kind: "resnet", stemWidth, widths, depths, groups, bottleneck };
+    if (groupWidth !== undefined) return { stemWidth, widths, depths, groupWidth, seRatio };
   }
-  return { stemWidth, widths, depths, groupWidth, seRatio };
+  throw new RangeError(
+    "Cannot lay out the model: stemWidth, widths, depths and (for RegNets) groupWidth must be given, found a part",
+  );
 }

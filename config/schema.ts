@@ -15,15 +15,25 @@ const three = z.tuple([z.number(), z.number(), z.number()]);
 
 const model = z.strictObject({
   name: z.string().optional().describe(
-    "A published RegNetY, `regnety_200mf` … `regnety_256gf`, `regnety_10b`; instead of explicit stages",
+    "A published network instead of explicit stages: `regnety_200mf` … `regnety_256gf`, `regnety_10b`, `regnetx_400mf` … " +
+      "`regnetx_32gf`, `resnet_50`, `resnet_101`, `resnet_152`, `resnext_101_32x8d`",
   ),
   rule: z.enum(["seer", "torchvision"]).default("seer").describe(
-    "Width rule of a named model; the libraries differ on 800MF and 8GF",
+    "Width rule of a named model; the libraries differ on RegNetY-800MF and -8GF, and RegNetX-400MF",
   ),
-  stemWidth: positiveInteger.optional().describe("Channels after the stem; with `widths`, `depths` and `groupWidth`"),
+  family: z.enum(["regnet", "resnet"]).optional().describe("What explicit stages are of; `regnet` where absent"),
+  stemWidth: positiveInteger.optional().describe(
+    "Channels after the stem; with `widths`, `depths` and, for RegNets, `groupWidth`",
+  ),
   widths: z.array(positiveInteger).min(1).optional().describe("Channels of each stage"),
   depths: z.array(positiveInteger).min(1).optional().describe("Blocks of each stage"),
-  groupWidth: positiveInteger.optional().describe("Channels per group of the 3x3 convolutions; divides every width"),
+  groupWidth: positiveInteger.optional().describe(
+    "Channels per group of the 3x3 convolutions; divides every width (RegNets)",
+  ),
+  groups: positiveInteger.optional().describe("Groups of the 3x3 convolutions of a ResNet; 1 where absent"),
+  bottleneck: positiveInteger.optional().describe(
+    "Output channels of a ResNet's block over those of its 3x3 convolution; 4 where absent",
+  ),
   seRatio: fraction.default(0.25).describe(
     "Squeeze-and-excitation width over the block's input width; 0 leaves it out",
   ),
@@ -146,6 +156,22 @@ const checkpoint = z.strictObject({
   keep: positiveInteger.default(3).describe("Checkpoints kept, counted from the newest"),
 }).prefault({});
 
+const probe = z.strictObject({
+  protocols: z.array(z.enum(["knn", "linear"])).default([]).describe(
+    "How snapshots are judged while training goes on: `knn`, `linear` or both; empty: not at all",
+  ),
+  everySteps: positiveInteger.default(100).describe(
+    "Steps between snapshots that are judged, each written as a checkpoint; the last one is judged too",
+  ),
+  data: z.string().default("").describe("Labelled images, as `evaluate --data` takes them; empty: `data.folder`"),
+  adapter: adapter.optional().describe(
+    "GPU of the evaluator; not given: the first of `cluster.adapters`, else what `cluster.gpu` finds",
+  ),
+  timeoutMs: positiveInteger.default(600_000).describe(
+    "A snapshot that takes longer is given up, and no more are judged; training goes on",
+  ),
+}).prefault({});
+
 const run = z.strictObject({
   folder: z.string().min(1).default("runs").describe("Folder that holds the runs"),
   name: z.string().default("").describe("Name of the run's own folder; empty: made from the preset and the time"),
@@ -193,6 +219,7 @@ export const trainConfigSchema = z.strictObject({
   data,
   cluster,
   checkpoint,
+  probe,
   run,
 });
 

@@ -7,7 +7,7 @@ import { centreCropParameters, type CropParameters, cropParameters } from "../da
 import type { DecodedImage } from "../data/decode.ts";
 import { randomStream } from "../data/random.ts";
 import type { Device } from "../device/device.ts";
-import type { RegNetY } from "../nn/regnet.ts";
+import type { Trunk } from "../nn/trunks.ts";
 import type { Parameter } from "../nn/module.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import { sgd } from "../optim/sgd.ts";
@@ -31,7 +31,7 @@ export interface MarkedImages {
 export interface ClassifierOptions {
   readonly device: Device;
   /** Stays the caller's; a trunk rate above 0 changes its weights and running statistics. */
-  readonly trunk: RegNetY;
+  readonly trunk: Trunk;
   readonly images: ImageReader;
   readonly train: MarkedImages;
   readonly test: MarkedImages;
@@ -194,7 +194,7 @@ export async function trainClassifier(options: ClassifierOptions): Promise<Class
   if (learningRate.trunk > 0 && recipe.heads[0].layer !== "pooled") {
     throw new RangeError("Cannot train a classifier: a trunk that learns needs a head on the pooled features");
   }
-  const heads = recipe.heads.map((head) => new ClassifierHead({ device, seed, spec: trunk.spec, classes, head }));
+  const heads = recipe.heads.map((head) => new ClassifierHead({ device, seed, trunk, classes, head }));
   const groups = makeGroups(options, heads);
   const full = Math.floor(train.ids.length / batch), rest = train.ids.length % batch;
   const steps = dropLast && full > 0 ? full : full + (rest > 0 ? 1 : 0);

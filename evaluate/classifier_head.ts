@@ -3,8 +3,8 @@ import type { Device } from "../device/device.ts";
 import { classifier } from "../nn/heads.ts";
 import { BatchNorm, type Linear } from "../nn/layers.ts";
 import type { ForwardContext, Parameter } from "../nn/module.ts";
-import type { RegNetY } from "../nn/regnet.ts";
-import type { RegnetSpec } from "../nn/regnet_spec.ts";
+import { trunkShape } from "../nn/trunk_shape.ts";
+import type { Trunk } from "../nn/trunks.ts";
 import { poolGrid } from "../tensor/ops/pool_grid.ts";
 import { reshape } from "../tensor/ops/reshape.ts";
 import { freeTensors, type Tensor } from "../tensor/tensor.ts";
@@ -14,7 +14,7 @@ import { type FeatureLayer, headName, type HeadRecipe } from "./recipes.ts";
 export type LayerFeatures = Readonly<Partial<Record<FeatureLayer, Tensor>>>;
 
 /** Runs a trunk, keeping what heads may ask for. Stages are kept only where no gradient flows back. */
-export async function layersOf(trunk: RegNetY, images: Tensor, context: ForwardContext): Promise<LayerFeatures> {
+export async function layersOf(trunk: Trunk, images: Tensor, context: ForwardContext): Promise<LayerFeatures> {
   if (context.tape.gradients) return { pooled: await trunk.forward(images, context) };
   const { stages, features } = await trunk.forwardStages(images, context);
   const [stage1, stage2, stage3, stage4] = stages;
@@ -35,15 +35,16 @@ export class ClassifierHead {
   constructor(options: {
     readonly device: Device;
     readonly seed: number;
-    readonly spec: RegnetSpec;
+    readonly trunk: Pick<Trunk, "spec" | "width">;
     readonly classes: number;
     readonly head: HeadRecipe;
   }) {
-    const { device, seed, spec, classes, head } = options;
+    const { device, seed, trunk, classes, head } = options;
     const { layer, grid = [1, 1], batchNorm = false } = head;
-    const width = layer === "pooled" ? spec.widths.at(-1) : spec.widths[Number(layer.slice(-1)) - 1];
+    const { stageWidths } = trunkShape(trunk.spec);
+    const width = layer === "pooled" ? trunk.width : stageWidths[Number(layer.slice(-1)) - 1];
     if (width === undefined) {
-      throw new RangeError(`Cannot build a head: the trunk has ${spec.widths.length} stages and no ${layer}`);
+      throw new RangeError(`Cannot build a head: the trunk has ${stageWidths.length} stages and no ${layer}`);
     }
     this.name = headName(head);
     this.#recipe = head;

@@ -3,7 +3,8 @@
  * published ones and may be overridden. It knows no file of weights and no command line.
  */
 import type { Device } from "../device/device.ts";
-import type { RegNetY } from "../nn/regnet.ts";
+import { trunkShape } from "../nn/trunk_shape.ts";
+import type { Trunk } from "../nn/trunks.ts";
 import type { Normalisation } from "../tensor/augment.ts";
 import { averagePrecision, meanAveragePrecision } from "./average_precision.ts";
 import { type ClassificationResult, classificationResult, scoreRanks } from "./classification.ts";
@@ -41,7 +42,7 @@ export interface ProtocolSettings {
 /** What a protocol is run on. */
 export interface ProtocolRun {
   readonly device: Device;
-  readonly trunk: RegNetY;
+  readonly trunk: Trunk;
   /** Features for protocols that do not train the network. @default the trunk's */
   readonly embed: Embed;
   readonly images: ImageReader;
@@ -248,7 +249,7 @@ async function classify(name: RecipeName, run: ProtocolRun): Promise<Found> {
   const marksOf = (id: number) => marksOfImage(protocol, id);
   // Stages that the trunk lacks have no heads: small networks have fewer than four.
   const published = recipeWith(name, settings);
-  const stages = run.trunk.spec.widths.length;
+  const stages = trunkShape(run.trunk.spec).stageWidths.length;
   const heads = published.heads.filter(({ layer }) => layer === "pooled" || Number(layer.slice(-1)) <= stages);
   const recipe: ClassifierRecipe = { ...published, heads };
   const { ids, heads: scored } = await trainClassifier({

@@ -115,7 +115,7 @@ export interface ConvolutionNormOptions {
   readonly inWidth: number;
   readonly width: number;
   /** Side of the kernel; the padding keeps the size at stride 1. @default 1 */
-  readonly kernel?: 1 | 3;
+  readonly kernel?: 1 | 3 | 7;
   /** @default 1 */
   readonly stride?: number;
   /** @default 1 */

@@ -1,9 +1,9 @@
 /**
- * The shapes of RegNetY: the published table, and how stages follow from five numbers under the two rounding rules in
+ * The shapes of RegNetY and RegNetX: the published table, and how stages follow from five numbers under the two rounding rules in
  * use. Pure arithmetic; it builds no layer and needs no device.
  */
 
-/** Stage shapes of a RegNetY; all of them halve the resolution in their first block. */
+/** Stage shapes of a RegNetY, or of a RegNetX where `seRatio` is 0; all of them halve the resolution in their first block. */
 export interface RegnetSpec {
   /** Channels of the stem. @default 32 */
   readonly stemWidth?: number;
@@ -24,6 +24,8 @@ export interface RegnetGenerator {
   readonly wa: number;
   readonly wm: number;
   readonly groupWidth: number;
+  /** 0 for RegNetX, the same without squeeze-and-excitation. @default RegNetY's */
+  readonly seRatio?: 0;
 }
 
 /** How widths are made divisible by the group width: as VISSL, ClassyVision and timm (`seer`), or as torchvision. */
@@ -40,8 +42,8 @@ export function roundHalfEven(x: number): number {
 function divisible(width: number, group: number, rule: RegnetRule): number {
   const step = Math.min(group, width);
   if (rule === "seer") return step * roundHalfEven(width / step);
-  const nearest = Math.max(group, Math.floor((width + group / 2) / group) * group);
-  return nearest < 0.9 * width ? nearest + group : nearest;
+  const nearest = Math.max(step, Math.floor((width + step / 2) / step) * step);
+  return nearest < 0.9 * width ? nearest + step : nearest;
 }
 
 /**
@@ -49,7 +51,7 @@ function divisible(width: number, group: number, rule: RegnetRule): number {
  * runs being stages, then made divisible by the group width. Source: ClassyVision `regnet.py`, torchvision `regnet.py`.
  */
 export function regnetStages(generator: RegnetGenerator, rule: RegnetRule): RegnetSpec {
-  const { depth, w0, wa, wm, groupWidth } = generator;
+  const { depth, w0, wa, wm, groupWidth, ...squeeze } = generator;
   const widths: number[] = [], depths: number[] = [];
   for (let j = 0; j < depth; j++) {
     const exponent = roundHalfEven(Math.log((w0 + wa * j) / w0) / Math.log(wm));
@@ -60,10 +62,10 @@ export function regnetStages(generator: RegnetGenerator, rule: RegnetRule): Regn
       depths.push(1);
     }
   }
-  return { widths: widths.map((width) => divisible(width, groupWidth, rule)), depths, groupWidth };
+  return { widths: widths.map((width) => divisible(width, groupWidth, rule)), depths, groupWidth, ...squeeze };
 }
 
-/** The published networks by name, from PYCLS, VISSL and ClassyVision; `regnety_256gf` is the one SEER trained. */
+/** The published networks by name, from PYCLS, VISSL, ClassyVision and torchvision; `regnety_256gf` is the one SEER trained. */
 export const regnetTable = {
   "regnety_200mf": { depth: 13, w0: 24, wa: 36.44, wm: 2.49, groupWidth: 8 },
   "regnety_400mf": { depth: 16, w0: 48, wa: 27.89, wm: 2.09, groupWidth: 8 },
@@ -77,6 +79,13 @@ export const regnetTable = {
   "regnety_128gf": { depth: 27, w0: 456, wa: 160.83, wm: 2.52, groupWidth: 264 },
   "regnety_256gf": { depth: 27, w0: 640, wa: 230.83, wm: 2.53, groupWidth: 373 },
   "regnety_10b": { depth: 27, w0: 1744, wa: 620.83, wm: 2.52, groupWidth: 1010 },
+  "regnetx_400mf": { depth: 22, w0: 24, wa: 24.48, wm: 2.54, groupWidth: 16, seRatio: 0 },
+  "regnetx_800mf": { depth: 16, w0: 56, wa: 35.73, wm: 2.28, groupWidth: 16, seRatio: 0 },
+  "regnetx_1.6gf": { depth: 18, w0: 80, wa: 34.01, wm: 2.25, groupWidth: 24, seRatio: 0 },
+  "regnetx_3.2gf": { depth: 25, w0: 88, wa: 26.31, wm: 2.25, groupWidth: 48, seRatio: 0 },
+  "regnetx_8gf": { depth: 23, w0: 80, wa: 49.56, wm: 2.88, groupWidth: 120, seRatio: 0 },
+  "regnetx_16gf": { depth: 22, w0: 216, wa: 55.59, wm: 2.1, groupWidth: 128, seRatio: 0 },
+  "regnetx_32gf": { depth: 23, w0: 320, wa: 69.86, wm: 2, groupWidth: 168, seRatio: 0 },
 } as const satisfies Record<string, RegnetGenerator>;
 
 /** A network of {@linkcode regnetTable}. */
@@ -84,11 +93,14 @@ export type RegnetName = keyof typeof regnetTable;
 
 /** One residual block, with every number its layers need. */
 export interface BlockSpec {
-  /** Torchvision's name: `trunk_output.block1.block1-0`. */
+  /** Torchvision's name, e.g. `trunk_output.block1.block1-0`. */
   readonly name: string;
   /** Counted from 0. */
   readonly stage: number;
   readonly inWidth: number;
+  /** Channels of the 3×3 convolution. */
+  readonly innerWidth: number;
+  /** Channels of the output. */
   readonly width: number;
   readonly stride: 1 | 2;
   readonly groups: number;
@@ -119,6 +131,7 @@ export function regnetBlocks(spec: RegnetSpec): BlockSpec[] {
         name: `trunk_output.block${stage + 1}.block${stage + 1}-${i}`,
         stage,
         inWidth,
+        innerWidth: width,
         width,
         stride: i === 0 ? 2 as const : 1 as const,
         groups: width / group,

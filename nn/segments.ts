@@ -1,9 +1,10 @@
 /**
- * Which stretches of a RegNetY are run again in the backward pass (activation checkpointing), and what memory that saves,
+ * Which stretches of a trunk are run again in the backward pass (activation checkpointing), and what memory that saves,
  * by arithmetic on the shapes. A network's units are its stem (0) and its blocks (1 …); a segment is a run of units whose
  * activations are not kept. It runs nothing.
  */
-import { regnetBlocks, type RegnetSpec } from "./regnet_spec.ts";
+import { trunkShape, type UnitActivations } from "./trunk_shape.ts";
+import type { TrunkSpec } from "./trunk_spec.ts";
 
 /** A run of units, first and last. */
 export type Segment = readonly [first: number, last: number];
@@ -21,39 +22,6 @@ export function formatSegments(segments: readonly Segment[]): string {
   return segments.map(([first, last]) => first === last ? String(first) : `${first}-${last}`).join(",");
 }
 
-/** Numbers that one unit's pass over one image keeps for its backward pass. */
-export interface UnitActivations {
-  /** All, the unit's output included. */
-  readonly all: number;
-  readonly output: number;
-  /** The most gradients that are alive at once while the unit goes backward. */
-  readonly gradients: number;
-}
-
-/** Side of the output after `halvings` convolutions of stride 2. */
-export function halvedSide(side: number, halvings: number): number {
-  return halvings === 0 ? side : halvedSide(Math.floor((side - 1) / 2) + 1, halvings - 1);
-}
-
-/** What each unit keeps for one image of `size` pixels: raw outputs of its convolutions and its own output. */
-export function unitActivations(spec: RegnetSpec, size: number): UnitActivations[] {
-  const { stemWidth = 32 } = spec;
-  const stem = stemWidth * halvedSide(size, 1) ** 2;
-  const blocks = regnetBlocks(spec).map(({ stage, stride, inWidth, width, squeezeWidth, projected }) => {
-    const output = width * halvedSide(size, stage + 2) ** 2;
-    const inSide = halvedSide(size, stride === 2 ? stage + 1 : stage + 2);
-    const wide = width * inSide ** 2, input = inWidth * inSide ** 2;
-    const squeeze = squeezeWidth > 0 ? 2 * width + squeezeWidth : 0;
-    return {
-      all: wide + (projected ? 4 : 3) * output + squeeze,
-      output,
-      // The gradient that came, and the wider of what is being made.
-      gradients: output + Math.max(2 * output, wide + Math.max(output, input)),
-    };
-  });
-  return [{ all: 2 * stem, output: stem, gradients: 2 * stem }, ...blocks];
-}
-
 /** One forward pass of the trunk within a step: what its units keep over all its images. */
 export type PassActivations = readonly UnitActivations[];
 
@@ -65,12 +33,13 @@ interface CropGroup {
 
 /** The passes of a step over `images` images of one replica, in bytes. */
 export function stepActivations(
-  spec: RegnetSpec,
+  spec: TrunkSpec,
   { crops, images, numberBytes }: { crops: readonly CropGroup[]; images: number; numberBytes: number },
 ): PassActivations[] {
+  const shape = trunkShape(spec);
   return crops.map(({ size, count }) => {
     const factor = images * count * numberBytes;
-    return unitActivations(spec, size).map(({ all, output, gradients }) => ({
+    return shape.unitActivations(size).map(({ all, output, gradients }) => ({
       all: all * factor,
       output: output * factor,
       gradients: gradients * factor,

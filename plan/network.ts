@@ -4,8 +4,8 @@
  */
 import { headDims, modelSpec, type TrainConfig } from "../config.ts";
 import { countActivations, countMacs, countParameters } from "../nn/count.ts";
-import { regnetBlocks, type RegnetSpec } from "../nn/regnet_spec.ts";
-import { halvedSide } from "../nn/segments.ts";
+import { type TrunkShape, trunkShape } from "../nn/trunk_shape.ts";
+import type { FullTrunkSpec } from "../nn/trunk_spec.ts";
 
 /** One row of the model summary. */
 export interface StageSummary {
@@ -21,7 +21,7 @@ export interface StageSummary {
 /** The network in numbers. */
 export interface NetworkSummary {
   readonly name: string;
-  readonly spec: Required<RegnetSpec>;
+  readonly spec: FullTrunkSpec;
   readonly stages: readonly StageSummary[];
   readonly headDims: readonly number[];
   readonly parameters: {
@@ -40,27 +40,18 @@ export interface NetworkSummary {
   readonly convolutionOutputs: number;
 }
 
-/** The first `stages` stages of a network. */
-function firstStages(spec: Required<RegnetSpec>, stages: number): Required<RegnetSpec> {
-  return { ...spec, widths: spec.widths.slice(0, stages), depths: spec.depths.slice(0, stages) };
-}
-
-function summarizeStages(spec: Required<RegnetSpec>, sizes: readonly number[]): StageSummary[] {
-  return Array.from({ length: spec.widths.length + 1 }, (_, stage) => {
-    const upTo = firstStages(spec, stage), before = firstStages(spec, stage - 1);
-    const added = (count: (part: Required<RegnetSpec>) => number) => count(upTo) - (stage === 0 ? 0 : count(before));
-    return {
-      name: stage === 0 ? "stem" : `stage ${stage}`,
-      blocks: stage === 0 ? 1 : spec.depths[stage - 1],
-      width: stage === 0 ? spec.stemWidth : spec.widths[stage - 1],
-      parameters: added(countParameters),
-      at: sizes.map((size) => ({
-        size,
-        side: halvedSide(size, stage + 1),
-        macs: added((part) => countMacs(part, size)),
-      })),
-    };
-  });
+function summarizeStages({ parts }: TrunkShape, sizes: readonly number[]): StageSummary[] {
+  return parts.map(({ name, blocks, width, side, layers }) => ({
+    name,
+    blocks,
+    width,
+    parameters: layers.reduce((sum, { parameters }) => sum + parameters, 0),
+    at: sizes.map((size) => ({
+      size,
+      side: side(size),
+      macs: layers.reduce((sum, layer) => sum + layer.macs(size), 0),
+    })),
+  }));
 }
 
 /** Parameters of the projection head: linear layers with biases, and batch norm behind the hidden ones. */
@@ -76,22 +67,20 @@ export function summarizeNetwork(config: TrainConfig): NetworkSummary {
   const spec = modelSpec(config), dims = headDims(config), sizes = config.crops.map((crop) => crop.size);
   const perCrop = (count: (size: number) => number) =>
     config.crops.reduce((sum, crop) => sum + crop.count * count(crop.size), 0);
-  const blocks = regnetBlocks(spec);
+  const shape = trunkShape(spec);
+  const norms = shape.parts.flatMap(({ layers }) => layers.map(({ normalised }) => normalised)).filter((n) => n > 0);
   const trunk = countParameters(spec), head = countHead(dims, config.head.batchNorm);
   const prototypes = dims[dims.length - 1] * config.prototypes.count;
   const headMacs = dims.slice(1).reduce((sum, width, i) => sum + dims[i] * width, 0) + prototypes;
   const hidden = config.head.batchNorm ? dims.slice(1, -1) : [];
   return {
-    name: config.model.name ?? `regnety ${spec.widths.join("/")}`,
+    name: config.model.name ?? `${shape.family} ${shape.stageWidths.join("/")}`,
     spec,
-    stages: summarizeStages(spec, sizes),
+    stages: summarizeStages(shape, sizes),
     headDims: dims,
     parameters: { trunk, head, prototypes, total: trunk + head + prototypes },
     macsPerImage: { trunk: perCrop((size) => countMacs(spec, size)), head: perCrop(() => headMacs) },
-    batchNorm: {
-      layers: 1 + blocks.reduce((sum, block) => sum + (block.projected ? 4 : 3), 0),
-      channels: spec.stemWidth + blocks.reduce((sum, block) => sum + block.width * (block.projected ? 4 : 3), 0),
-    },
+    batchNorm: { layers: norms.length, channels: norms.reduce((a, b) => a + b, 0) },
     headBatchNorm: { layers: hidden.length, channels: hidden.reduce((a, b) => a + b, 0) },
     convolutionOutputs: perCrop((size) => countActivations(spec, size)),
   };

@@ -7,13 +7,13 @@ import { normalizeColumnsInPlace } from "../kernels/normalize_columns.ts";
 import { type ProjectionHead, projectionHead, prototypes } from "../nn/heads.ts";
 import type { Linear } from "../nn/layers.ts";
 import type { ForwardContext, ModuleBuffer, Parameter } from "../nn/module.ts";
-import { RegNetY } from "../nn/regnet.ts";
-import type { RegnetSpec } from "../nn/regnet_spec.ts";
+import type { TrunkSpec } from "../nn/trunk_spec.ts";
+import { buildTrunk, type Trunk } from "../nn/trunks.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
 /** What to build. */
 export interface SwavModelSpec {
-  readonly trunk: RegnetSpec;
+  readonly trunk: TrunkSpec;
   /** Hidden and output widths of the projection head. */
   readonly headDims: readonly number[];
   readonly headBatchNorm: boolean;
@@ -53,7 +53,7 @@ export class Prototypes {
 /** Trunk, head and prototypes on one device. */
 export interface SwavModel {
   readonly device: Device;
-  readonly trunk: RegNetY;
+  readonly trunk: Trunk;
   readonly head: ProjectionHead;
   readonly prototypes: Prototypes;
   /** In order of the forward pass: `trunk.…`, `head.…`, `prototypes.weight`. */
@@ -65,7 +65,7 @@ export interface SwavModel {
 /** Builds the network with fresh weights. */
 export function buildSwavModel(device: Device, spec: SwavModelSpec): SwavModel {
   const { seed, headDims, headBatchNorm } = spec;
-  const trunk = new RegNetY(spec.trunk, { device, seed, prefix: "trunk." });
+  const trunk = buildTrunk(spec.trunk, { device, seed, prefix: "trunk." });
   const dims = [trunk.width, ...headDims];
   const head = projectionHead({ device, seed, prefix: "head.", dims, batchNorm: headBatchNorm });
   const layer = prototypes({ device, seed, prefix: "prototypes.", dim: dims[dims.length - 1], count: spec.prototypes });

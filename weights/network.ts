@@ -123,7 +123,7 @@ export interface NetworkNames {
   readonly torchvision?: string;
 }
 
-/** timm's and torchvision's names. Where their widths differ, timm's `_tv` is torchvision's (800MF and 8GF). */
+/** timm's and torchvision's names. Where their widths differ, timm's `_tv` is torchvision's (RegNetY-800MF, -8GF, RegNetX-400MF). */
 const libraryNames: Readonly<Partial<Record<RegnetName, readonly [timm: string, torchvision?: string]>>> = {
   "regnety_200mf": ["regnety_002"],
   "regnety_400mf": ["regnety_004", "regnet_y_400mf"],
@@ -136,6 +136,13 @@ const libraryNames: Readonly<Partial<Record<RegnetName, readonly [timm: string, 
   "regnety_64gf": ["regnety_640"],
   "regnety_128gf": ["regnety_1280", "regnet_y_128gf"],
   "regnety_256gf": ["regnety_2560"],
+  "regnetx_400mf": ["regnetx_004", "regnet_x_400mf"],
+  "regnetx_800mf": ["regnetx_008", "regnet_x_800mf"],
+  "regnetx_1.6gf": ["regnetx_016", "regnet_x_1_6gf"],
+  "regnetx_3.2gf": ["regnetx_032", "regnet_x_3_2gf"],
+  "regnetx_8gf": ["regnetx_080", "regnet_x_8gf"],
+  "regnetx_16gf": ["regnetx_160", "regnet_x_16gf"],
+  "regnetx_32gf": ["regnetx_320", "regnet_x_32gf"],
 };
 
 /** What libraries call the network of these shapes; empty for one that none of them names. */

@@ -51,6 +51,16 @@ const SHAPES: Readonly<Record<string, Conv2dShape>> = {
     stride: 3,
     padding: 2,
   },
+  "a ResNet's stem: 7x7, stride 2": {
+    ...base,
+    height: 13,
+    width: 10,
+    inChannels: 3,
+    kernelHeight: 7,
+    kernelWidth: 7,
+    stride: 2,
+    padding: 3,
+  },
   "no padding, last pixels unused": { ...base, height: 8, width: 8, stride: 2, padding: 0, inChannels: 6 },
   "padding wider than the kernel": {
     ...base,

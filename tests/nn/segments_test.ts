@@ -1,5 +1,9 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { chooseSegments, peakActivations, requireSegments, unitActivations } from "../../nn/segments.ts";
+import { chooseSegments, peakActivations, requireSegments } from "../../nn/segments.ts";
+import { trunkShape } from "../../nn/trunk_shape.ts";
+import type { TrunkSpec } from "../../nn/trunk_spec.ts";
+
+const unitActivations = (spec: TrunkSpec, size: number) => trunkShape(spec).unitActivations(size);
 
 const spec = { stemWidth: 8, widths: [16, 32], depths: [1, 2], groupWidth: 8 };
 

@@ -2,8 +2,8 @@ import { assert, assertEquals } from "@std/assert";
 import { parseConfig } from "../../config.ts";
 import { KernelChoices } from "../../device/choices.ts";
 import type { Device, DeviceBuffer, HostArray } from "../../device/device.ts";
-import { regnetY } from "../../nn/regnet.ts";
-import { unitActivations } from "../../nn/segments.ts";
+import { trunkShape } from "../../nn/trunk_shape.ts";
+import { buildTrunk } from "../../nn/trunks.ts";
 import { summarizeNetwork } from "../../plan/network.ts";
 import { Tape } from "../../tensor/tape.ts";
 import { zeros } from "../../tensor/tensor.ts";
@@ -66,7 +66,7 @@ for (
   Deno.test(`the planned activations are what a tape holds after the forward pass of ${what}`, async () => {
     const network = summarizeNetwork(parseConfig({ steps: 1, model }, { source: "the test" }));
     const device = new CountingDevice();
-    const trunk = regnetY(network.spec, { device, seed: 1 });
+    const trunk = buildTrunk(network.spec, { device, seed: 1 });
     const counted = trunk.parameters().reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
     assertEquals(counted, network.parameters.trunk);
     const before = device.memory.liveBytes;
@@ -77,7 +77,7 @@ for (
     tape.dispose();
     assertEquals(device.memory.liveBytes, before);
     // Batch norm also keeps four numbers per channel, whatever the batch.
-    const kept = unitActivations(network.spec, size).reduce((sum, { all }) => sum + all, 0);
+    const kept = trunkShape(network.spec).unitActivations(size).reduce((sum, { all }) => sum + all, 0);
     const [width] = network.headDims;
     const planned = 4 * (5 * (kept + 3 * size ** 2 + width) + 4 * network.batchNorm.channels);
     assert(Math.abs(held / planned - 1) < 0.01, `held ${held} bytes, planned ${planned}`);

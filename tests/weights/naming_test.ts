@@ -124,7 +124,13 @@ Deno.test("SEER's 8GF is timm's regnety_080 and never torchvision's network of t
     torchvision: "regnet_y_8gf",
   });
   assertEquals(names("regnety_800mf", "torchvision").timm, "regnety_008_tv");
-  for (const name of publishedNames.filter((name) => name !== "regnety_8gf" && name !== "regnety_800mf")) {
+  assertEquals(names("regnetx_400mf", "torchvision"), {
+    seer: { name: "regnetx_400mf", rule: "torchvision" },
+    timm: "regnetx_004_tv",
+    torchvision: "regnet_x_400mf",
+  });
+  const differing: readonly RegnetName[] = ["regnety_8gf", "regnety_800mf", "regnetx_400mf"];
+  for (const name of publishedNames.filter((name) => !differing.includes(name))) {
     assertEquals(names(name, "seer"), names(name, "torchvision"), name);
     assertEquals(names(name, "seer").seer, { name, rule: "seer" });
   }
