@@ -8,6 +8,7 @@ import { openDevice } from "../../device/open.ts";
 import { compareAugment, type ReferenceRow } from "./augment.ts";
 import { compareLarc } from "./larc.ts";
 import { compareLinearProbe } from "./linear_probe.ts";
+import { comparePublishedNetworks } from "./published_networks.ts";
 import { comparePretrainCluster, comparePretrainSteps } from "./pretrain_steps.ts";
 import { compareRegnety } from "./regnety.ts";
 import { compareSinkhorn } from "./sinkhorn.ts";
@@ -25,6 +26,7 @@ const COMPARISONS: readonly (readonly [string, Comparison])[] = [
   ["6 pretrain_steps, 2 trainers", (folder, device) => comparePretrainCluster(folder, { device, trainers: 2 })],
   ["6 pretrain_steps, 3 trainers", (folder, device) => comparePretrainCluster(folder, { device, trainers: 3 })],
   ["7 linear_probe", compareLinearProbe],
+  ["8 published_networks", (folder, device) => comparePublishedNetworks(folder, { device })],
 ];
 
 function formatRow({ name, figure, bound }: ReferenceRow, width: number): string {

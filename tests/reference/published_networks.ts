@@ -1,0 +1,95 @@
+/**
+ * Compares logits of whole published networks with torchvision's (case 8 of generate.py): weights and images come from a
+ * formula over names and positions, so that no large file is needed.
+ */
+import type { Device } from "../../device/device.ts";
+import { classifier } from "../../nn/heads.ts";
+import type { Module } from "../../nn/module.ts";
+import { loadStateDict, type StateDict } from "../../nn/state_dict.ts";
+import { type TrunkName, trunkSpec } from "../../nn/trunk_spec.ts";
+import { buildTrunk } from "../../nn/trunks.ts";
+import { Tape } from "../../tensor/tape.ts";
+import { freeTensors, readTensors, tensorFrom } from "../../tensor/tensor.ts";
+import { channelsLast, referenceArrays, row } from "./arrays.ts";
+import type { ReferenceRow } from "./augment.ts";
+
+/** Torchvision's name of a network and ours. */
+export const PUBLISHED: Readonly<Record<string, TrunkName>> = {
+  "regnet_y_400mf": "regnety_400mf",
+  "regnet_y_8gf": "regnety_8gf",
+  "resnet50": "resnet_50",
+  "resnext101_32x8d": "resnext_101_32x8d",
+};
+
+const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let value = byte;
+  for (let bit = 0; bit < 8; bit++) value = value & 1 ? 0xedb88320 ^ (value >>> 1) : value >>> 1;
+  return value;
+});
+
+function crc32(text: string): number {
+  let crc = 0xffffffff;
+  for (const byte of new TextEncoder().encode(text)) crc = CRC_TABLE[(crc ^ byte) & 255] ^ (crc >>> 8);
+  return (crc ^ 0xffffffff) >>> 0;
+}
+
+/** Numbers in [0, 1) that depend on the name and the position. */
+export function formula(name: string, count: number): Float64Array<ArrayBuffer> {
+  const key = crc32(name), result = new Float64Array(count);
+  for (let i = 0; i < count; i++) {
+    let x = Math.imul(i + 1, 0x9e3779b1) ^ key;
+    x = Math.imul(x ^ (x >>> 16), 0x85ebca6b);
+    x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);
+    result[i] = ((x ^ (x >>> 16)) >>> 8) / 2 ** 24;
+  }
+  return result;
+}
+
+/** The formula's weights for every parameter and buffer of a module. */
+export function formulaWeights(model: Pick<Module, "parameters" | "buffers">): StateDict {
+  return new Map(
+    [...model.parameters(), ...model.buffers()].map(({ name, shape }) => {
+      const count = shape.reduce((product, length) => product * length, 1);
+      const spread = Math.sqrt(3 * shape[0] / count);
+      const centred = name.endsWith("running_mean") || name.endsWith("bias");
+      const value = shape.length > 1
+        ? (u: number) => (2 * u - 1) * spread
+        : centred
+        ? (u: number) => (u - 0.5) / 5
+        : (u: number) => 0.5 + u;
+      return [name, { shape, data: Float32Array.from(formula(name, count), value) }];
+    }),
+  );
+}
+
+/** Rows for the networks named by torchvision's names, of `folder`'s published_networks.safetensors. */
+export async function comparePublishedNetworks(
+  folder: string,
+  { device, names = Object.keys(PUBLISHED) }: { device: Device; names?: readonly string[] },
+): Promise<ReferenceRow[]> {
+  const reference = await referenceArrays(folder, "published_networks");
+  const networks = reference.setting<Record<string, { image_size: number; parameters: number }>>("networks");
+  const rows: ReferenceRow[] = [];
+  for (const name of names) {
+    const { image_size: size, parameters } = networks[name];
+    const trunk = buildTrunk(trunkSpec(PUBLISHED[name], { rule: "torchvision" }), { device, seed: undefined });
+    const fc = classifier({ device, seed: undefined, dim: trunk.width, classes: 1000 });
+    const modules = [trunk, fc];
+    for (const module of modules) loadStateDict(module, formulaWeights(module));
+    const tensors = modules.flatMap((module) => [...module.parameters(), ...module.buffers()].map((p) => p.tensor));
+    const counted = modules.flatMap((module) => module.parameters()).reduce((sum, { tensor }) => sum + tensor.size, 0);
+    const pixels = Float32Array.from(formula("input", 2 * 3 * size * size), (u) => 2 * u - 1);
+    const x = tensorFrom(device, channelsLast(pixels, [2, 3, size, size]), [2, size, size, 3]);
+    const tape = new Tape(device, { gradients: false });
+    const context = { tape, training: false, updateStatistics: false, pass: "evaluation" };
+    const logits = await fc.forward(await trunk.forward(x, context), context);
+    const [ours] = await readTensors([logits]);
+    rows.push(
+      row(`${name} logits`, { ours, reference: reference.numbers(`logits.${name}`), bound: 1e-4 }),
+      { name: `${name} parameters`, figure: Math.abs(counted - parameters), bound: 0 },
+    );
+    tape.dispose();
+    freeTensors([x, ...tensors]);
+  }
+  return rows;
+}
