@@ -13,8 +13,8 @@
  *
  * @module
  */
-export type { RunEvent, RunFailure, StepRecord } from "./actors/events.ts";
-export { readMetrics } from "./actors/run_files.ts";
+export type { ProbeRecord, RunEvent, RunFailure, StepRecord } from "./actors/events.ts";
+export { readMetrics, readProbes } from "./actors/run_files.ts";
 export { embedImages, type EmbedImagesOptions, imageFiles } from "./api/embed.ts";
 export { evaluateProtocol, type EvaluateProtocolOptions, type FewImages } from "./api/evaluate_protocol.ts";
 export { evaluateRun, type EvaluateRunOptions } from "./api/evaluate_run.ts";

@@ -14,6 +14,7 @@ import { actorIds } from "./seats.ts";
 /** A snapshot being collected. */
 interface Snapshot {
   progress: Record<string, unknown> | undefined;
+  pinned: readonly number[];
   readonly model: Map<string, SafeTensor>;
   readonly optimizer: Map<string, SafeTensor>;
   /** Parts received from each trainer. */
@@ -47,6 +48,7 @@ export function checkpointerBehavior(
           state.store = openStore(state.config);
           return [state, [{ kind: "send", to: from, message: { type: "ready", detail: "" } }]];
         case "save":
+          snapshotOf(state, message.step).pinned = message.pinned ?? [];
           snapshotOf(state, message.step).progress = message.progress;
           return [state, write(state, message.step)];
         case "snapshot-part":
@@ -72,7 +74,14 @@ function defaultStore(config: TrainConfig): DirectoryStore {
 
 function snapshotOf(state: CheckpointerState, step: number): Snapshot {
   const snapshot = state.snapshots.get(step) ??
-    { progress: undefined, model: new Map(), optimizer: new Map(), received: new Map(), digests: new Map() };
+    {
+      progress: undefined,
+      pinned: [],
+      model: new Map(),
+      optimizer: new Map(),
+      received: new Map(),
+      digests: new Map(),
+    };
   state.snapshots.set(step, snapshot);
   return snapshot;
 }
@@ -121,6 +130,7 @@ function write(state: CheckpointerState, step: number): Effect[] {
         createdAt: new Date(),
         model: snapshot.model,
         optimizer: snapshot.optimizer,
+        pinned: snapshot.pinned,
       });
       return { type: "saved", step, folder: saved.folder, digest: saved.manifest.files["model.safetensors"].sha256 };
     },

@@ -16,10 +16,12 @@ import {
   noteProgress,
   rootCause,
 } from "./recovery.ts";
-import { learningRateAt, mergeReports, nextPlateau, type StepDone } from "./step_record.ts";
+import { learningRateAt, nextPlateau, type StepDone, stepRecord } from "./step_record.ts";
 import type { ActorId, Behavior, Effect } from "./runtime/behavior.ts";
+import * as probing from "./probing.ts";
 import { configureOrders, spawnOrders } from "./start_orders.ts";
 import { actorIds, placeActors, seatReplicas, trainersFor } from "./seats.ts";
+import { alarm, silentActor, silentMs } from "./watch.ts";
 import {
   type ControllerOptions,
   type ControllerPorts,
@@ -52,7 +54,7 @@ export function controllerBehavior(options: ControllerOptions, ports: Controller
 
 /** Decisions of the controller; all that changes is in the state given to each call. */
 class Controller {
-  constructor(private readonly options: ControllerOptions, private readonly ports: ControllerPorts) {}
+  constructor(readonly options: ControllerOptions, readonly ports: ControllerPorts) {}
 
   get #config(): TrainConfig {
     return this.options.config;
@@ -66,6 +68,7 @@ class Controller {
   handle(state: ControllerState, message: Message, from: ActorId): Effect[] {
     if (state.phase === "ended") return [];
     if (state.phase === "halting" && !countsWhileHalting(state, message, from)) return [];
+    if (probing.concernsEvaluator(message, from)) return this.#evaluator(state, message);
     state.heardAt.set(from, this.ports.now());
     switch (message.type) {
       case "host-ready":
@@ -116,6 +119,12 @@ class Controller {
     }
   }
 
+  /** The run's end waits for the last snapshot to be judged; nothing else waits for the evaluator. */
+  #evaluator(state: ControllerState, message: Message): Effect[] {
+    const effects = probing.evaluatorSays(state, message, this);
+    return state.phase === "judging" && !probing.probesLeft(state) ? [...effects, ...this.#end(state)] : effects;
+  }
+
   #trouble(state: ControllerState, message: Message, from: ActorId): Effect[] {
     if (message.type === "failed") {
       return this.#fail(state, { actor: from, error: message.error, lines: message.logTail.slice(-20) });
@@ -164,7 +173,8 @@ class Controller {
     state.seats = seatReplicas(replicas, trainers);
     state.placements = placeActors(state.hosts, { trainers, shards: cluster.syncShards });
     this.ports.emit({ kind: "starting", actors: state.placements });
-    return [...spawnOrders(state.placements, cluster), alarm("starting", cluster.startTimeoutMs)];
+    const orders = [...spawnOrders(state.placements, cluster), ...probing.startEvaluator(state, this.#config)];
+    return [...orders, alarm("starting", cluster.startTimeoutMs)];
   }
 
   #hello(state: ControllerState, actor: { id: string; url: string | null; pid: number }): Effect[] {
@@ -214,7 +224,7 @@ class Controller {
   #nextStep(state: ControllerState): Effect[] {
     const { everySteps } = this.#config.checkpoint;
     const over = state.step >= state.steps || state.interrupted;
-    const due = over || state.moving ||
+    const due = over || state.moving || probing.probeDue(this.#config, state) && state.stepsTaken > 0 ||
       (everySteps > 0 && state.step > 0 && state.step % everySteps === 0 && state.stepsTaken > 0);
     const known = state.saved?.step === state.step;
     // One checkpoint at a time: the next waits for the one being written; training goes on beside it until then.
@@ -234,7 +244,8 @@ class Controller {
   /** Has the state before step `state.step` written; training goes on meanwhile. */
   #save(state: ControllerState): Effect[] {
     state.saving = state.step;
-    const message: Message = { type: "save", step: state.step, progress: { plateau: state.plateau } };
+    const progress = { plateau: state.plateau };
+    const message: Message = { type: "save", step: state.step, progress, pinned: probing.pinnedSteps(state) };
     const takers = [...state.seats.map((seat) => seat.id), actorIds.checkpointer];
     return [
       ...takers.map((to): Effect => ({ kind: "send", to, message })),
@@ -249,7 +260,8 @@ class Controller {
     this.ports.emit({ kind: "saved", step, folder, digest });
     const last = state.interrupted || state.step >= state.steps || state.moving;
     const waiting = state.heldBack || !state.stepping && last;
-    return [{ kind: "cancel-timer", name: "saving" }, ...(waiting ? this.#nextStep(state) : [])];
+    const probe = probing.snapshotSaved(state, saved, this);
+    return [{ kind: "cancel-timer", name: "saving" }, ...probe, ...(waiting ? this.#nextStep(state) : [])];
   }
 
   #stepDone(state: ControllerState, done: { trainer: string; report: StepDone }): Effect[] {
@@ -262,15 +274,7 @@ class Controller {
     const perplexity = state.perplexity.get(state.step);
     const waiting = missing(state.seats.map((seat) => seat.id), state.reports);
     if (waiting.length > 0 || perplexity === undefined || state.reports.size === 0) return [];
-    const now = this.ports.now();
-    const record = mergeReports([...state.reports.values()], {
-      config: this.#config,
-      learningRate: state.learningRate,
-      perplexity,
-      stepsPerEpoch: state.stepsPerEpoch,
-      stepMs: now - state.stepAt,
-      elapsedMs: now - state.firstStepAt,
-    });
+    const record = stepRecord(state, { config: this.#config, perplexity, now: this.ports.now() });
     state.stepping = false;
     state.reports.clear();
     state.perplexity.delete(state.step);
@@ -295,6 +299,14 @@ class Controller {
   }
 
   #end(state: ControllerState): Effect[] {
+    if (!state.interrupted && probing.probesLeft(state)) {
+      state.phase = "judging";
+      return [];
+    }
+    return this.#finish(state);
+  }
+
+  #finish(state: ControllerState): Effect[] {
     const { step, saved } = state;
     const outcome = step >= state.steps && state.steps > 0 ? "finished" : "interrupted";
     this.ports.emit({ kind: "ended", outcome, step, digest: saved?.digest ?? "", folder: saved?.folder ?? "" });
@@ -310,32 +322,22 @@ class Controller {
     if (wait === undefined) return [];
     const actor = wait.on[0] ?? actorIds.sinkhorn;
     const error = `waited too long for ${wait.on.join(", ") || actor} to ${wait.doing}`;
-    const frozen = this.#silent(state, lateMs);
+    const now = this.ports.now();
+    const frozen = silentActor(state, { limitMs: lateMs, now });
     // Whoever waits for a frozen actor is late too.
     if (frozen === undefined) {
       return this.#fail(state, { actor, error, lines: tailOf(state, actor) });
     }
-    const since = `${frozen} has given no sign of life for ${Math.round(this.#silentMs(state, frozen) / 1000)} s`;
+    const since = `${frozen} has given no sign of life for ${Math.round(silentMs(state, frozen, { now }) / 1000)} s`;
     return this.#fail(state, { actor: frozen, error: `${error}; ${since}`, lines: tailOf(state, frozen) });
   }
 
-  #silentMs(state: ControllerState, id: string): number {
-    return this.ports.now() - (state.heardAt.get(id) ?? this.ports.now());
-  }
-
-  /** The started actor heard of longest ago, if that is over `limitMs` ago; when all are silent, this process was late. */
-  #silent(state: ControllerState, limitMs: number): string | undefined {
-    const started = [...state.urls.keys()];
-    const silent = started.filter((id) => this.#silentMs(state, id) > limitMs);
-    if (silent.length === started.length && started.length > 1) return undefined;
-    return silent.sort((a, b) => this.#silentMs(state, b) - this.#silentMs(state, a))[0];
-  }
-
   #watch(state: ControllerState): Effect[] {
-    this.ports.emit({ kind: "status", status: statusOf(state, this.ports.now()) });
-    const actor = this.#silent(state, silenceMs);
+    const now = this.ports.now();
+    this.ports.emit({ kind: "status", status: statusOf(state, now) });
+    const actor = silentActor(state, { limitMs: silenceMs, now });
     if (actor === undefined) return [alarm("watch", watchMs)];
-    const error = `no sign of life for ${Math.round(this.#silentMs(state, actor) / 1000)} s`;
+    const error = `no sign of life for ${Math.round(silentMs(state, actor, { now }) / 1000)} s`;
     return this.#fail(state, { actor, error, lines: tailOf(state, actor) });
   }
 
@@ -346,6 +348,8 @@ class Controller {
   }
 
   #fail(state: ControllerState, cause: Omit<RunFailure, "host">): Effect[] {
+    // All steps are taken and saved.
+    if (state.phase === "judging") return this.#finish(state);
     const host = state.placements.find(({ id }) => id === cause.actor)?.host ?? cause.actor;
     const failure: RunFailure = { ...cause, host };
     const restartsMax = this.#config.cluster.restarts;
@@ -393,8 +397,4 @@ class Controller {
     const stops = everyone.map((to): Effect => ({ kind: "send", to, message: { type: "stop", reason } }));
     return [...stops, { kind: "stop", reason }];
   }
-}
-
-function alarm(name: string, delayMs: number): Effect {
-  return { kind: "timer", name, delayMs, message: { type: "alarm", name } };
 }

@@ -5,6 +5,7 @@
 import type { TrainConfig } from "../config.ts";
 import { PLATEAU_START, type PlateauState } from "../optim/schedule.ts";
 import type { RunEvent, RunStatus } from "./events.ts";
+import { noProbing, type Probing } from "./probing.ts";
 import { NO_RESTARTS, type Restarts } from "./recovery.ts";
 import { actorIds, type Placement, type TrainerSeat } from "./seats.ts";
 import type { StepDone } from "./step_record.ts";
@@ -32,7 +33,7 @@ export interface ControllerPorts {
 
 /** The controller's memory. */
 export interface ControllerState {
-  phase: "hosts" | "halting" | "starting" | "configuring" | "restoring" | "training" | "ended";
+  phase: "hosts" | "halting" | "starting" | "configuring" | "restoring" | "training" | "judging" | "ended";
   hosts: string[];
   /** Times that all actors were started anew. */
   attempt: number;
@@ -80,6 +81,7 @@ export interface ControllerState {
   /** Whether the next step waits for the checkpoint being written. */
   heldBack: boolean;
   interrupted: boolean;
+  probing: Probing;
 }
 
 /** The memory of a controller that has heard of nobody. */
@@ -118,6 +120,7 @@ export function initialState(): ControllerState {
     saved: undefined,
     heldBack: false,
     interrupted: false,
+    probing: noProbing(),
   };
 }
 

@@ -47,6 +47,17 @@ export interface StepRecord {
   readonly elapsedMs: number;
 }
 
+/** One protocol's result on a snapshot; beside the steps in `metrics.jsonl`. */
+export interface ProbeRecord {
+  /** The snapshot is the state before this step. */
+  readonly step: number;
+  readonly probe: "knn" | "linear";
+  /** Share of the test images whose class came first alone. */
+  readonly top1: number;
+  /** What the snapshot took, all its protocols together. */
+  readonly seconds: number;
+}
+
 /** Where a run and its actors stand. */
 export interface RunStatus {
   readonly phase: string;
@@ -96,6 +107,17 @@ export type RunEvent =
   /** A host has joined a run under way: all actors are started anew before `step`, shared out among `hosts`. */
   | { readonly kind: "moving"; readonly step: number; readonly hosts: readonly string[] }
   | { readonly kind: "step"; readonly record: StepRecord; readonly steps: number }
+  | { readonly kind: "probe"; readonly record: ProbeRecord }
+  /** The evaluator was busy with an older snapshot until that of step `for` came. */
+  | { readonly kind: "probe-skipped"; readonly step: number; readonly for: number }
+  | {
+    /** The evaluator ended; training goes on, and no more snapshots are judged unless it starts anew. */
+    readonly kind: "evaluator-lost";
+    readonly error: string;
+    /** The snapshot it was judging. */
+    readonly step: number | null;
+    readonly startsAnew: boolean;
+  }
   | { readonly kind: "saved"; readonly step: number; readonly folder: string; readonly digest: string }
   | {
     readonly kind: "images-replaced";

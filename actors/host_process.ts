@@ -11,6 +11,7 @@ import { hostBehavior, type HostPorts } from "./host.ts";
 import { type HostOptions, parseHostOptions } from "./host_options.ts";
 import { permissionsOf } from "./permissions.ts";
 import { actorIds } from "./seats.ts";
+import { runPolicy } from "./who_may_send.ts";
 
 export type { HostOptions } from "./host_options.ts";
 
@@ -26,7 +27,7 @@ export function processPorts(options: HostOptions): HostPorts {
       return spawnActor({
         entry,
         permissions: permissionsOf(role, options.grants),
-        env: role === "trainer" ? { ...options.gpuEnvironment, ...environment } : {},
+        env: role === "trainer" || role === "evaluator" ? { ...options.gpuEnvironment, ...environment } : {},
         onLogLine,
         bootstrap: {
           id,
@@ -57,8 +58,8 @@ export const hostRole: Role = {
  */
 export async function joinAsHost(id: string, options: HostOptions, log: Log): Promise<ActorEnd> {
   const { controllerUrl, token } = options;
-  const link = await connectSocket(controllerUrl, { id, token });
-  const opened = openSocketNetwork({ id, token });
+  const link = await connectSocket(controllerUrl, { id, token, policy: runPolicy });
+  const opened = openSocketNetwork({ id, token, policy: runPolicy });
   opened.network.addUrl(actorIds.controller, controllerUrl);
   opened.network.adopt(link);
   opened.network.send(actorIds.controller, { type: "hello", id, role: "host", url: null, pid: Deno.pid });

@@ -36,13 +36,16 @@ export function permissionsOf(role: string, grants: HostGrants): string[] {
     case "loader":
       // sharp is a native add-on: it needs ffi, reads its own files, and looks up its settings in the environment.
       return [net, "--allow-ffi", "--allow-env", "--allow-read"];
+    case "evaluator":
+      // Decodes images as the loader does, computes as a trainer does, and steps back behind both.
+      return [net, "--allow-ffi", "--allow-env", "--allow-read", "--allow-sys=setPriority"];
     case "checkpointer":
       return grants.runFolder === undefined
         ? [net]
         : [net, `--allow-read=${grants.runFolder}`, `--allow-write=${grants.runFolder}`];
     default:
       throw new TypeError(
-        `Cannot start an actor of role "${role}": hosts start loader, trainer, sync, sinkhorn and checkpointer`,
+        `Cannot start an actor of role "${role}": hosts start loader, trainer, sync, sinkhorn, checkpointer and evaluator`,
       );
   }
 }

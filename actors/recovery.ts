@@ -7,6 +7,7 @@ import { PLATEAU_START } from "../optim/schedule.ts";
 import type { ControllerState } from "./controller_state.ts";
 import type { RunFailure } from "./events.ts";
 import type { Message } from "../wire/messages.ts";
+import { haltEvaluator } from "./probing.ts";
 import type { Effect } from "./runtime/behavior.ts";
 import { actorIds } from "./seats.ts";
 
@@ -76,6 +77,7 @@ export function beginRestart(state: ControllerState, failure?: RunFailure): Effe
   state.step = state.saved?.step ?? state.startedAt;
   state.plateau = PLATEAU_START;
   return [
+    ...haltEvaluator(state),
     ...["step", "saving", "starting", "configuring", "restoring", "lost"].map((name): Effect => ({
       kind: "cancel-timer",
       name,

@@ -18,17 +18,20 @@ export const processRoles: Readonly<Record<string, Role>> = {
   loader: { listens: true, create: async () => (await import("./loader.ts")).loaderBehavior() },
   sinkhorn: { listens: true, create: async () => (await import("./sinkhorn.ts")).sinkhornBehavior() },
   sync: { listens: true, create: async () => (await import("./sync.ts")).syncBehavior() },
-  trainer: trainerRole(startWorker),
+  trainer: trainerRole((context) => startWorker(context, "./engine/worker.ts")),
+  // The same two threads, with another engine; nobody but the controller speaks to it.
+  evaluator: { ...trainerRole(startEvaluator), listens: false },
 };
 
 /** The same roles inside one process: engines share the thread. */
 export const singleProcessRoles: Readonly<Record<string, Role>> = {
   ...processRoles,
   trainer: trainerRole(startEngine),
+  evaluator: { ...trainerRole(startProber), listens: false },
 };
 
-function startWorker(context: ActorContext): Link {
-  const worker = new Worker(new URL("./engine/worker.ts", import.meta.url), { type: "module", name: context.id });
+function startWorker(context: ActorContext, module: "./engine/worker.ts" | "./engine/probe_worker.ts"): Link {
+  const worker = new Worker(new URL(module, import.meta.url), { type: "module", name: context.id });
   const link = workerLink(worker, { peer: workerId });
   worker.addEventListener("error", (event) => {
     event.preventDefault();
@@ -49,4 +52,25 @@ async function startEngine(context: ActorContext): Promise<Link> {
   });
   engineSide.onMessage = (message) => engine.receive(message);
   return trainerSide;
+}
+
+/** Threads take on the niceness of the one that starts them: the driver's too. */
+async function startEvaluator(context: ActorContext): Promise<Link> {
+  const { constants, setPriority } = await import("node:os");
+  setPriority(constants.priority.PRIORITY_LOW);
+  return startWorker(context, "./engine/probe_worker.ts");
+}
+
+async function startProber(context: ActorContext): Promise<Link> {
+  const { Prober } = await import("./engine/prober.ts");
+  const { openDevice } = await import("../device/open.ts");
+  const [evaluatorSide, proberSide] = memoryLinkPair(context.id, workerId);
+  const prober = new Prober({
+    send: (message) => proberSide.send(message),
+    openDevice,
+    now: () => performance.now(),
+  });
+  proberSide.onMessage = (message) => prober.receive(message);
+  proberSide.onClose = () => prober.close();
+  return evaluatorSide;
 }

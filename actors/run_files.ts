@@ -1,9 +1,10 @@
 /**
- * The files of a run's folder besides its checkpoints: `run.json` (what was run), `metrics.jsonl` (one line a step) and
+ * The files of a run's folder besides its checkpoints: `run.json` (what was run), `metrics.jsonl` (one line a step, and
+ * one a probe) and
  * `logs/<actor>.log`; `events.jsonl` (everything else that happened, with the time) and `status.json` (where its actors stand,
  * every two seconds). It writes what events say and decides nothing.
  */
-import type { RunEvent, RunStatus, StepRecord } from "./events.ts";
+import type { ProbeRecord, RunEvent, RunStatus, StepRecord } from "./events.ts";
 
 /** What `run.json` holds. */
 export interface RunDescription {
@@ -56,6 +57,7 @@ export class RunFiles {
   record(event: RunEvent): void {
     if (event.kind === "status") return this.#writeStatus(event.status);
     if (event.kind === "step") this.#append(this.#metrics, JSON.stringify(event.record) + "\n");
+    if (event.kind === "probe") this.#append(this.#metrics, JSON.stringify(event.record) + "\n");
     if (event.kind === "log") this.#append(this.#log(event.actor), event.lines.map((line) => line + "\n").join(""));
     if (event.kind !== "step" && event.kind !== "log") this.#note(event);
     if (event.kind === "resumed") this.#keepStepsBefore(event.step);
@@ -111,7 +113,9 @@ export class RunFiles {
   }
 
   #keepStepsBefore(step: number): void {
-    const kept = readMetrics(this.folder).filter((record) => record.step < step);
+    const lines = readLines<StepRecord | ProbeRecord>(`${this.folder}/metrics.jsonl`);
+    // A probe is of the state before its step, which a run that goes on from there has.
+    const kept = lines.filter((line) => line.step < step + ("probe" in line ? 1 : 0));
     this.#metrics.close();
     Deno.writeTextFileSync(
       `${this.folder}/metrics.jsonl`,
@@ -123,7 +127,16 @@ export class RunFiles {
 
 /** The step records of a run; a torn last line, left by a crash, is skipped. */
 export function readMetrics(folder: string): StepRecord[] {
-  return readLines<StepRecord>(`${folder}/metrics.jsonl`);
+  return readLines<StepRecord | ProbeRecord>(`${folder}/metrics.jsonl`).flatMap((line) =>
+    "probe" in line ? [] : [line]
+  );
+}
+
+/** What the run's evaluator found, in the order in which it did. */
+export function readProbes(folder: string): ProbeRecord[] {
+  return readLines<StepRecord | ProbeRecord>(`${folder}/metrics.jsonl`).flatMap((line) =>
+    "probe" in line ? [line] : []
+  );
 }
 
 /** What happened in a run, oldest first; a torn last line is skipped. */

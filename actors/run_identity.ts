@@ -4,11 +4,12 @@ import type { TrainConfig } from "../config.ts";
 
 /**
  * SHA-256 of the options that decide the weights. Where and on how many trainers a run takes place, how often it is
- * saved, what is computed again to save memory, and where its images lie do not.
+ * saved or judged, what is computed again to save memory, and where its images lie do not.
  */
 export function mathsDigest(config: TrainConfig): string {
-  const { cluster: _cluster, checkpoint: _checkpoint, checkpointing: _again, run: _run, data, precision, ...maths } =
+  const { cluster: _cluster, checkpoint: _checkpoint, checkpointing: _again, run: _run, probe: _probe, ...rest } =
     config;
+  const { data, precision, ...maths } = rest;
   // Full precision goes unsaid, so that digests from before there was a choice stay what they were.
   const stored = precision === "f32" ? {} : { precision };
   return sha256Hex(canonicalJson({ ...maths, ...stored, data: { sideMax: data.sideMax } }));

@@ -19,6 +19,8 @@ export const actorIds = {
   checkpointer: "checkpointer",
   loader: "loader-0",
   sinkhorn: "sinkhorn",
+  /** Judges snapshots in runs that ask for it; no other actor waits for it. */
+  evaluator: "evaluator",
 } as const;
 
 /** One actor to be started on a host. */

@@ -5,6 +5,7 @@
 import type { TrainConfig } from "../config.ts";
 import { PLATEAU_START, plateauHalving, type PlateauState, warmupConstant, warmupCosine } from "../optim/schedule.ts";
 import type { Message } from "../wire/messages.ts";
+import type { ControllerState } from "./controller_state.ts";
 import type { StepRecord } from "./events.ts";
 
 /** A trainer's report of a step. */
@@ -71,6 +72,21 @@ export function mergeReports(
     ...lossScaleOf(reports),
     elapsedMs: step.elapsedMs,
   };
+}
+
+/** The record of the step that every trainer has reported, at `now`. */
+export function stepRecord(
+  state: ControllerState,
+  { config, perplexity, now }: { config: TrainConfig; perplexity: number; now: number },
+): StepRecord {
+  return mergeReports([...state.reports.values()], {
+    config,
+    learningRate: state.learningRate,
+    perplexity,
+    stepsPerEpoch: state.stepsPerEpoch,
+    stepMs: now - state.stepAt,
+    elapsedMs: now - state.firstStepAt,
+  });
 }
 
 /** Of the trainer with the highest peak, the first of equals. */

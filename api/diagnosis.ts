@@ -5,7 +5,7 @@
 import type { RunEvent, RunFailure, StepRecord } from "../actors/events.ts";
 import { readMetrics, readNotes, type RunDescription, type RunNote, type WrittenStatus } from "../actors/run_files.ts";
 import { ConfigError } from "../config.ts";
-import { duration } from "./progress.ts";
+import { duration, evaluatorLine, probeLine } from "./progress.ts";
 
 /** Age of a status beyond which nobody writes it any more. */
 const staleMs = 10_000;
@@ -123,6 +123,10 @@ function noteText(event: RunEvent): string | undefined {
       return `LOST ${failureText(event.failure)}; restart ${event.restart} of ${event.restartsMax} without a new step`;
     case "failed":
       return `FAILED ${failureText(event.failure)}`;
+    case "probe":
+      return probeLine(event.record);
+    case "evaluator-lost":
+      return evaluatorLine(event);
     case "ended":
       return `${event.outcome} before step ${event.step}, SHA-256 ${event.digest.slice(0, 16)}…`;
     default:

@@ -28,7 +28,7 @@ export interface PretrainOptions {
   readonly onListening?: (join: { url: string; token: string }) => void;
   /** Ends the run after the step under way, with a checkpoint. Without it, Ctrl-C does. */
   readonly signal?: AbortSignal;
-  /** Folder of an earlier run to go on with; of the recipe only `cluster` and `checkpoint` may differ then. */
+  /** Folder of an earlier run to go on with; of the recipe only `cluster`, `checkpoint` and `probe` may differ then. */
   readonly resume?: string;
   /** All actors in this process; it must have been started with the driver's variables. @default false */
   readonly singleProcess?: boolean;
@@ -138,8 +138,8 @@ async function startOf(
       defaultFolder: () => quickstartImages(log),
     });
   }
-  const { cluster, checkpoint } = recipe;
-  return await resumedRun(resume ?? "", overridesOf({ cluster, checkpoint }));
+  const { cluster, checkpoint, probe } = recipe;
+  return await resumedRun(resume ?? "", overridesOf({ cluster, checkpoint, probe }));
 }
 
 async function finishedRun(config: TrainConfig, step: number): Promise<RunResult> {

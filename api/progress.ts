@@ -2,7 +2,7 @@
  * Progress of a run for a person: one line that rewrites itself on a terminal, a plain line every few seconds elsewhere (so
  * that log files stay small), and whatever deserves a line of its own. It formats events and decides nothing.
  */
-import type { RunEvent, StepRecord } from "../actors/events.ts";
+import type { ProbeRecord, RunEvent, StepRecord } from "../actors/events.ts";
 
 /** Where and how progress is written. */
 export interface ProgressOptions {
@@ -49,6 +49,14 @@ export class Progress {
         return this.#line(
           `checkpoint before step ${event.step}: ${event.folder} (SHA-256 ${event.digest.slice(0, 16)}…)`,
         );
+      case "probe":
+        return this.#line(probeLine(event.record));
+      case "probe-skipped":
+        return this.#line(
+          `the snapshot before step ${event.step} was not judged: the evaluator was busy until that of step ${event.for}`,
+        );
+      case "evaluator-lost":
+        return this.#line(evaluatorLine(event));
       case "images-replaced":
         for (const image of event.images) {
           this.#line(`unreadable image ${image.file} replaced by ${image.replacement}: ${image.error}`);
@@ -97,6 +105,18 @@ export function restartLine(
   const cause = failure.error.split("\n")[0];
   return `lost ${failure.actor} on ${failure.host}: ${cause}; restarting from the newest checkpoint${wait} ` +
     `(restart ${restart} of ${restartsMax} without a new step)`;
+}
+
+/** A probe's result in one line. */
+export function probeLine({ step, probe, top1, seconds }: ProbeRecord): string {
+  return `before step ${step}: ${probe} top-1 ${(100 * top1).toFixed(1)}% (${seconds.toFixed(0)} s)`;
+}
+
+/** What became of the evaluator, in one line. */
+export function evaluatorLine({ error, step, startsAnew }: Extract<RunEvent, { kind: "evaluator-lost" }>): string {
+  const snapshot = step === null ? "" : ` at the snapshot before step ${step}`;
+  const after = startsAnew ? "it starts anew" : "no more snapshots are judged; see logs/evaluator.log";
+  return `lost the evaluator${snapshot}: ${error.split("\n")[0]}; training goes on, ${after}`;
 }
 
 /** One step in one line: step, loss, loss / ln K, learning rate, images/s, what the time went to, time left. */

@@ -50,8 +50,18 @@ export async function newRun(loaded: TrainConfig, options: NewRunOptions): Promi
   }
   const free = options.named ? name : await freeName(parent, `${name}-${stamp}`);
   const folder = resolve(loaded.data.folder || await options.defaultFolder());
-  const settled = { ...loaded, data: { ...loaded.data, folder }, run: { folder: parent, name: free } };
+  const settled = {
+    ...loaded,
+    data: { ...loaded.data, folder },
+    probe: absoluteProbe(loaded),
+    run: { folder: parent, name: free },
+  };
   return { config: parseConfig(settled, { source: "the configuration" }), resumed: false };
+}
+
+/** The evaluator's process has a working folder of its own. */
+function absoluteProbe({ probe }: TrainConfig): TrainConfig["probe"] {
+  return probe.data === "" ? probe : { ...probe, data: resolve(probe.data) };
 }
 
 async function freeName(parent: string, name: string): Promise<string> {
@@ -80,13 +90,13 @@ export async function resumedRun(folder: string, overrides: Readonly<Record<stri
   if (mathsDigest(changed) !== mathsDigest(stored)) {
     throw new ConfigError(
       keys,
-      `cannot resume ${path} with ${keys}: options that change the numbers must stay as they were; only cluster, checkpoint, data.folder and data.cacheBytes may differ`,
+      `cannot resume ${path} with ${keys}: options that change the numbers must stay as they were; only cluster, checkpoint, probe, data.folder and data.cacheBytes may differ`,
     );
   }
   const at = path.lastIndexOf("/");
   const run = { folder: path.slice(0, at) || "/", name: path.slice(at + 1) };
   const data = { ...changed.data, folder: resolve(changed.data.folder) };
-  const config = parseConfig({ ...changed, data, run }, { source: `${path}/run.json` });
+  const config = parseConfig({ ...changed, data, probe: absoluteProbe(changed), run }, { source: `${path}/run.json` });
   return { config, resumed: true, kernels: kernelsOf(description, path) };
 }
 

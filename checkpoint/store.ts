@@ -26,6 +26,8 @@ export interface Checkpoint {
   createdAt: Date;
   model: ReadonlyMap<string, SafeTensor>;
   optimizer: ReadonlyMap<string, SafeTensor>;
+  /** Steps whose checkpoints stay this time, however old. @default none */
+  pinned?: readonly number[];
 }
 
 /** A checkpoint on disk. */
@@ -124,7 +126,7 @@ export class DirectoryStore {
     await files.rename(temporary, folder);
     await files.syncFolder(this.#folder);
     await this.#pointLatest(name);
-    await this.#removeOld(step);
+    await this.#removeOld([step, ...checkpoint.pinned ?? []]);
     return { folder, manifest };
   }
 
@@ -236,12 +238,12 @@ export class DirectoryStore {
     }
   }
 
-  /** All but the newest `keepLast`; never the one just saved. */
-  async #removeOld(saved: number): Promise<void> {
+  /** All but the newest `keepLast`; never one of `kept`. */
+  async #removeOld(kept: readonly number[]): Promise<void> {
     await this.#removeLeftovers();
     const steps = await this.steps();
     for (const step of steps.slice(0, Math.max(0, steps.length - this.#keepLast))) {
-      if (step === saved) continue;
+      if (kept.includes(step)) continue;
       // Renamed first, so that a removal cut short leaves no folder that looks whole.
       const doomed = `${this.#folder}/${temporaryPrefix}removed-${stepName(step)}`;
       await this.#files.rename(`${this.#folder}/${stepName(step)}`, doomed);

@@ -4,7 +4,7 @@ export const helpText = `SEER on Deno: self-supervised pretraining of RegNetY wi
   deno task quickstart [--data DIR]             pretrain a small network and evaluate it
   deno task pretrain [--preset NAME] [--config FILE] [--KEY VALUE …]
                      [--data DIR] [--resume RUN] [--hosts N] [--single-process]
-                     [--no-tune]
+                     [--no-tune] [--probe knn,linear --every N [--probe.data DIR]]
   deno task tune [--preset NAME] [--config FILE] [--KEY VALUE …] [--again]
                                                 time a run's kernels ahead of it
   deno task evaluate RUN [--data DIR] [--json FILE]

@@ -81,4 +81,6 @@ export const shortOptions: Readonly<Record<string, string>> = {
   tune: "cluster.tune",
   port: "cluster.port",
   name: "run.name",
+  probe: "probe.protocols",
+  every: "probe.everySteps",
 };

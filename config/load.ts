@@ -85,6 +85,9 @@ function parseText(key: ConfigKey, text: string): unknown {
     if (plain === "" || !Number.isFinite(value)) throw refuse("a plain number");
     return value;
   }
+  if (key.type === "list of strings" && !/["[]/.test(text)) {
+    return text === "" ? [] : text.split(",").map((word) => word.trim());
+  }
   try {
     if (/^\s*[[{]/.test(text)) return JSON.parse(text);
     if (key.kind === "list") return JSON.parse(`[${text}]`);

@@ -43,7 +43,8 @@ export interface EvaluateOptions {
   readonly progress?: (name: string, done: number, total: number) => void;
 }
 
-function labelled(extracted: Extracted, protocol: Protocol): Labelled {
+/** Features with the protocol's classes. */
+export function labelled(extracted: Extracted, protocol: Protocol): Labelled {
   return { features: extracted.features, labels: Uint32Array.from(extracted.ids, (id) => protocol.labelOf(id)) };
 }
 
@@ -71,7 +72,8 @@ async function retrievePairs(
 /** Multiply-adds above which a linear probe is worth a device. */
 const PROBE_DEVICE_MACS = 4e9;
 
-async function probeAccuracyOf(
+/** Accuracy of the linear probe, on the device where that is worth it. */
+export async function probeAccuracyOf(
   train: Labelled,
   test: Labelled,
   { device, protocol, probe = {} }: Pick<EvaluateOptions, "device" | "protocol" | "probe">,

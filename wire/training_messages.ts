@@ -122,7 +122,12 @@ export const exchangeMessages = {
 /** Shapes of checkpoints. */
 export const checkpointMessages = {
   /** Controller → trainers and checkpointer: keep the state before step `step`. */
-  "save": z.strictObject({ step, progress: z.record(z.string(), z.unknown()) }),
+  "save": z.strictObject({
+    step,
+    progress: z.record(z.string(), z.unknown()),
+    /** Steps whose checkpoints are still read, and must not make room for this one. */
+    pinned: z.array(step).max(8).optional(),
+  }),
   /** Trainer → checkpointer. */
   "snapshot-part": z.strictObject({ step, part: namedTensor }),
   /** Trainer → checkpointer: `parts` tensors were sent; `digest` is the SHA-256 of its weights. */
@@ -144,4 +149,12 @@ export const checkpointMessages = {
   "state-end": z.strictObject({ step, parts: z.number().int().min(0) }),
   /** Trainer → controller. */
   "restored": z.strictObject({ step }),
+  /** Controller → evaluator: judge the checkpoint in `folder`, the state before step `step`. */
+  "probe": z.strictObject({ step, folder: text }),
+  /** Evaluator → controller. */
+  "probed": z.strictObject({
+    step,
+    results: z.array(z.strictObject({ protocol: z.enum(["knn", "linear"]), top1: z.number().min(0).max(1) })).max(8),
+    seconds: z.number().min(0),
+  }),
 } as const;

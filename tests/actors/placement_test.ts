@@ -36,6 +36,7 @@ Deno.test("each role gets the permissions it needs and no more", () => {
   assertEquals(permissionsOf("trainer", grants), [net, "--allow-read=/c"]);
   assertEquals(permissionsOf("checkpointer", grants), [net, "--allow-read=/r", "--allow-write=/r"]);
   assertEquals(permissionsOf("checkpointer", { ...grants, runFolder: undefined }), [net]);
+  for (const flag of permissionsOf("evaluator", grants)) assert(!/write|run|-A/.test(flag), flag);
   assert(!permissionsOf("loader", grants).some((flag) => flag.startsWith("--allow-write") || flag === "-A"));
   assertEquals(permissionsOf("sync", { ...grants, addresses: [] }), ["--allow-net"]);
   assertThrows(() => permissionsOf("host", grants), TypeError, 'role "host"');
@@ -50,6 +51,7 @@ Deno.test("the run's digest changes with what decides the weights and with nothi
       { checkpoint: { everySteps: 7, keep: 1 } },
       { run: { folder: "/elsewhere", name: "other" } },
       { data: { ...tiny.data, folder: "/moved" } },
+      { probe: { protocols: ["knn" as const], everySteps: 7 } },
     ]
   ) assertEquals(mathsDigest(configOf(same)), digest, JSON.stringify(same));
   for (
