@@ -1,6 +1,7 @@
 /** The command line: finds the command, prints an error in one line, ends with its exit code. All else is in `cli/`. */
 import { processRoles } from "./actors/roles.ts";
 import { runActorProcess } from "./actors/runtime/process.ts";
+import { runPolicy } from "./actors/who_may_send.ts";
 import { type CommandLine, parseCommandLine } from "./cli/arguments.ts";
 import { helpText } from "./cli/help.ts";
 import { nearest } from "./config/nearest.ts";
@@ -43,7 +44,7 @@ async function main(argv: readonly string[]): Promise<number> {
 }
 
 if (import.meta.main) {
-  if (Deno.args[0] === "actor") await runActorProcess(processRoles);
+  if (Deno.args[0] === "actor") await runActorProcess(processRoles, { policy: runPolicy });
   try {
     Deno.exit(await main(Deno.args));
   } catch (error) {

@@ -17,6 +17,7 @@ import { openSocketNetwork } from "./runtime/network.ts";
 import { spawnActor, spawnInProcess } from "./runtime/spawn.ts";
 import { runFolder } from "./run_identity.ts";
 import { actorIds } from "./seats.ts";
+import { runPolicy } from "./who_may_send.ts";
 
 /** Options of {@linkcode runCluster}. */
 export interface ClusterOptions {
@@ -111,7 +112,12 @@ function startProcesses(options: ClusterOptions, control: (network: LinkNetwork)
   const { config, gpuEnvironment = {}, adapters = [] } = options;
   const token = options.token ?? randomToken();
   const { listen, port } = config.cluster;
-  const opened = openSocketNetwork({ id: actorIds.controller, token, listen: { hostname: listen, port } });
+  const opened = openSocketNetwork({
+    id: actorIds.controller,
+    token,
+    policy: runPolicy,
+    listen: { hostname: listen, port },
+  });
   const controllerUrl = opened.url ?? "";
   const controller = control(opened.network);
   options.onListening?.({ url: controllerUrl, token });
@@ -162,7 +168,7 @@ function startProcesses(options: ClusterOptions, control: (network: LinkNetwork)
 }
 
 function startInProcess(options: ClusterOptions, control: (network: LinkNetwork) => ActorHandle): Started {
-  const hub = new MemoryHub();
+  const hub = new MemoryHub(runPolicy);
   const controller = control(hub.network(actorIds.controller));
   const host = spawnInProcess({
     hub,

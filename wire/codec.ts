@@ -5,6 +5,7 @@
 import { Buffer } from "node:buffer";
 import { Packr } from "msgpackr";
 import { WireError } from "./error.ts";
+import { typeFirst } from "./head.ts";
 import { type Message, messages } from "./messages.ts";
 import { scan } from "./scan.ts";
 
@@ -25,7 +26,7 @@ const RESERVE = 2048;
  */
 export function encode(message: Message, { room = 0 }: { room?: number } = {}): Uint8Array<ArrayBuffer> {
   const sizes = { bytes: 0 };
-  const value = plain(message, { depth: 0, path: "message", sizes });
+  const value = plain(typeFirst(message), { depth: 0, path: "message", sizes });
   if (sizes.bytes < 65_536) return packed(value, room);
   // Given room for its tensors, msgpackr need not grow and copy; afterwards it must not hold on to that room.
   packr.useBuffer(roomFor(sizes.bytes + 65_536));

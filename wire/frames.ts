@@ -86,13 +86,31 @@ export function greetingId(bytes: Uint8Array): string {
   return id;
 }
 
+/** Most bytes set aside for a message on the word of its announcement alone. */
+const untouchedBytesMax = 64 * 1024 * 1024 - 64;
+
+/** Memory for a message that ends at a multiple of 4 bytes. */
+function roomFor(byteLength: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(padding(byteLength) + byteLength).subarray(padding(byteLength));
+}
+
 /** Puts messages back together. */
 export class Assembler {
   /** The announced message, as far as it has come. */
   #joined: Uint8Array<ArrayBuffer> | undefined;
   #filled = 0;
+  /** Length of the message that is being joined. */
+  #expected = 0;
+  /** Length of an announced message of which no piece has come. */
+  #announced: number | undefined;
 
-  constructor(private readonly messageBytesMax: number) {}
+  /**
+   * @param admit Gets the beginning of each message and its length before memory is set aside for it; throws to refuse.
+   */
+  constructor(
+    private readonly messageBytesMax: number,
+    private readonly admit: (beginning: Uint8Array, byteLength: number) => void = () => {},
+  ) {}
 
   /**
    * Takes one frame; the message's bytes when it completes one.
@@ -100,11 +118,18 @@ export class Assembler {
    * @throws {WireError} for an unknown or misplaced frame, or a message above the cap.
    */
   take(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> | undefined {
+    if (this.#announced !== undefined) {
+      this.admit(bytes, this.#announced);
+      this.#joined = roomFor(Math.min(this.#announced, untouchedBytesMax));
+      this.#expected = this.#announced;
+      this.#announced = undefined;
+    }
     if (this.#joined !== undefined) return this.#fill(this.#joined, bytes);
     const pad = bytes[0] >> 4;
     const payload = bytes.subarray(1 + pad);
     if ((bytes[0] & 15) === frameKind.whole && pad < 4) {
       if (payload.byteLength > this.messageBytesMax) throw this.#tooLarge(payload.byteLength);
+      this.admit(payload, payload.byteLength);
       return payload;
     }
     if (bytes[0] !== frameKind.announcement) throw new WireError(`frame kind ${bytes[0]} is unknown`);
@@ -112,18 +137,24 @@ export class Assembler {
     const length = Number(new DataView(payload.buffer, payload.byteOffset, 8).getBigUint64(0, true));
     if (length > this.messageBytesMax) throw this.#tooLarge(length);
     if (length === 0) throw new WireError("announcement of an empty message");
-    this.#joined = new Uint8Array(padding(length) + length).subarray(padding(length));
+    this.#announced = length;
     this.#filled = 0;
     return undefined;
   }
 
   #fill(joined: Uint8Array<ArrayBuffer>, piece: Uint8Array): Uint8Array<ArrayBuffer> | undefined {
-    const left = joined.byteLength - this.#filled;
+    const left = this.#expected - this.#filled;
     if (piece.byteLength === 0) throw new WireError("empty piece");
     if (piece.byteLength > left) throw new WireError(`piece of ${piece.byteLength} bytes where ${left} were left`);
+    if (this.#filled + piece.byteLength > joined.byteLength) {
+      // So much has come that the rest of the announced length is believed.
+      const whole = roomFor(this.#expected);
+      whole.set(joined.subarray(0, this.#filled));
+      joined = this.#joined = whole;
+    }
     joined.set(piece, this.#filled);
     this.#filled += piece.byteLength;
-    if (this.#filled < joined.byteLength) return undefined;
+    if (this.#filled < this.#expected) return undefined;
     this.#joined = undefined;
     return joined;
   }

@@ -3,9 +3,11 @@
  * 401 before upgrading, and refuses browsers (any Origin header). It knows no message by name.
  */
 import { deadline } from "@std/async/deadline";
+import { admission, type Admit, type Policy } from "./admission.ts";
 import { decode, encode } from "./codec.ts";
 import { WireError } from "./error.ts";
 import { Assembler, frameBytesMax, frameRoom, framesOf, greetingFrame, greetingId } from "./frames.ts";
+import { typeOf } from "./head.ts";
 import { errorText, Inbox, type Link, type LinkLimits, linkLimits } from "./link.ts";
 import type { Message } from "./messages.ts";
 
@@ -15,6 +17,8 @@ export interface ConnectOptions extends LinkLimits {
   id: string;
   /** The run's token. */
   token: string;
+  /** Who may send what; absent lets every message in. */
+  policy?: Policy;
   /** Limit for connection and greeting together. @default 10,000 */
   timeoutMs?: number;
 }
@@ -24,6 +28,8 @@ export interface ListenOptions extends LinkLimits {
   /** This side's actor id. */
   id: string;
   token: string;
+  /** Who may send what; absent lets every message in. */
+  policy?: Policy;
   /** Address to bind. @default "127.0.0.1" */
   hostname?: string;
   /** 0 takes any free port. @default 0 */
@@ -144,7 +150,7 @@ async function accept(socket: WebSocket, options: ListenOptions): Promise<Socket
 }
 
 /** A link as soon as the peer's greeting has come. */
-function greetingOf(socket: WebSocket, limits: LinkLimits): Promise<SocketLink> {
+function greetingOf(socket: WebSocket, options: LinkLimits & { id: string; policy?: Policy }): Promise<SocketLink> {
   socket.binaryType = "arraybuffer";
   return new Promise((resolve, reject) => {
     socket.onerror = (event) => reject(new WireError(connectError(event)));
@@ -153,7 +159,9 @@ function greetingOf(socket: WebSocket, limits: LinkLimits): Promise<SocketLink> 
       try {
         if (!(event.data instanceof ArrayBuffer)) throw new WireError("first frame is no greeting");
         const peer = greetingId(new Uint8Array(event.data));
-        resolve(new SocketLink(socket, peer, linkLimits(limits)));
+        const { id, policy } = options;
+        const admit = policy && admission(policy, { peer, own: id, now: () => performance.now() });
+        resolve(new SocketLink(socket, { peer, bounds: linkLimits(options), admit }));
       } catch (error) {
         socket.onmessage = null;
         reject(error);
@@ -172,13 +180,20 @@ function connectError(event: Event): string {
 class SocketLink extends Inbox implements Link {
   readonly #assembler: Assembler;
 
+  readonly peer: string;
+  readonly #bounds: Required<LinkLimits>;
+
   constructor(
     private readonly socket: WebSocket,
-    readonly peer: string,
-    private readonly bounds: Required<LinkLimits>,
+    { peer, bounds, admit }: { peer: string; bounds: Required<LinkLimits>; admit: Admit | undefined },
   ) {
     super();
-    this.#assembler = new Assembler(bounds.messageBytesMax);
+    this.peer = peer;
+    this.#bounds = bounds;
+    this.#assembler = new Assembler(
+      bounds.messageBytesMax,
+      admit && ((beginning, byteLength) => admit(typeOf(beginning), byteLength)),
+    );
     socket.onmessage = (event) => this.#receive(event.data);
     socket.onerror = (event) => this.#finish(event instanceof ErrorEvent ? event.message : "connection failed");
     socket.onclose = (event) => {
@@ -194,14 +209,14 @@ class SocketLink extends Inbox implements Link {
   send(message: Message): void {
     this.assertOpen(this.peer);
     const bytes = encode(message, { room: frameRoom });
-    if (bytes.byteLength > this.bounds.messageBytesMax) {
+    if (bytes.byteLength > this.#bounds.messageBytesMax) {
       throw new WireError(
-        `sending "${message.type}" to ${this.peer}: ${bytes.byteLength} bytes are more than ${this.bounds.messageBytesMax}`,
+        `sending "${message.type}" to ${this.peer}: ${bytes.byteLength} bytes are more than ${this.#bounds.messageBytesMax}`,
       );
     }
-    if (this.bufferedBytes + bytes.byteLength > this.bounds.bufferedBytesMax) {
+    if (this.bufferedBytes + bytes.byteLength > this.#bounds.bufferedBytesMax) {
       const reason =
-        `${this.peer} does not read: ${this.bufferedBytes} bytes wait, at most ${this.bounds.bufferedBytesMax} may`;
+        `${this.peer} does not read: ${this.bufferedBytes} bytes wait, at most ${this.#bounds.bufferedBytesMax} may`;
       this.close(reason);
       throw new WireError(`sending "${message.type}": ${reason}`);
     }

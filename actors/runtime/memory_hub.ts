@@ -1,5 +1,6 @@
 /** Networks of several actors inside one process, joined by memory links. It knows no socket. */
 import { memoryLinkPair } from "../../wire/memory_link.ts";
+import type { Policy } from "../../wire/admission.ts";
 import type { Link } from "../../wire/link.ts";
 import type { ActorId } from "./behavior.ts";
 import type { Clock } from "./clock.ts";
@@ -13,6 +14,9 @@ export interface HubNetworkOptions {
 
 /** Actors that find each other by id, without addresses. */
 export class MemoryHub {
+  /** @param policy Who may send what; absent lets every message in. */
+  constructor(private readonly policy?: Policy) {}
+
   readonly #networks = new Map<ActorId, LinkNetwork>();
 
   /**
@@ -22,7 +26,12 @@ export class MemoryHub {
    */
   network(id: ActorId, options: HubNetworkOptions = {}): LinkNetwork {
     if (this.#networks.has(id)) throw new RangeError(`actor id "${id}" is taken`);
-    const network = new LinkNetwork({ id, ...options, connect: (peer) => this.#connect(id, peer) });
+    const network = new LinkNetwork({
+      id,
+      policy: this.policy,
+      ...options,
+      connect: (peer) => this.#connect(id, peer),
+    });
     for (const [otherId, other] of this.#networks) {
       network.addUrl(otherId, `memory:${otherId}`);
       other.addUrl(id, `memory:${id}`);

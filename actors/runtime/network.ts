@@ -4,6 +4,7 @@
  * once. It knows no role and restarts nothing.
  */
 import { deadline } from "@std/async/deadline";
+import { type Policy, refusal } from "../../wire/admission.ts";
 import { errorText, type Link } from "../../wire/link.ts";
 import { localMessageTypes, type Message } from "../../wire/messages.ts";
 import { connectSocket, listen, type ListenOptions } from "../../wire/socket_link.ts";
@@ -31,6 +32,8 @@ export interface NetworkOptions {
   connect(peer: ActorId, url: string): Promise<Link>;
   /** Longest wait for a peer's address and link. @default 15,000 */
   reachTimeoutMs?: number;
+  /** Who may send what; absent lets every message in. */
+  policy?: Policy;
   /** Most messages that wait for one peer. @default 10,000 */
   waitingMax?: number;
 }
@@ -129,8 +132,17 @@ export class LinkNetwork implements Network {
   #receive(message: Message, link: Link): void {
     if (this.#closed) return;
     if (localMessageTypes.has(message.type)) return link.close(`"${message.type}" must not come over a link`);
+    const refused = this.#refused(message.type, link.peer);
+    if (refused !== undefined) return link.close(refused);
     if (message.type === "directory") { for (const { id, url } of message.actors) this.addUrl(id, url); }
     this.#tell(() => this.#onMessage?.(message, link.peer));
+  }
+
+  /** Why `peer` may not send `type`, also over links that do not look themselves; undefined when it may. */
+  #refused(type: string, peer: ActorId): string | undefined {
+    const { policy } = this.#options;
+    const from = policy?.roleOf(peer) ?? peer, to = policy?.roleOf(this.id) ?? this.id;
+    return policy === undefined || policy.maySend(type, { from, to }) ? undefined : refusal(type, { from, to }).message;
   }
 
   /** Runs `event` when both handlers are set, in order. */
@@ -215,12 +227,12 @@ export interface SocketNetwork {
  * @throws {WireError} when the address cannot be bound.
  */
 export function openSocketNetwork(options: SocketNetworkOptions): SocketNetwork {
-  const { id, token } = options;
+  const { id, token, policy } = options;
   const network = new LinkNetwork({
     ...options,
-    connect: (_peer, url) => connectSocket(url, { id, token, timeoutMs: options.connectTimeoutMs ?? 10_000 }),
+    connect: (_peer, url) => connectSocket(url, { id, token, policy, timeoutMs: options.connectTimeoutMs ?? 10_000 }),
   });
-  const listenOptions: ListenOptions | undefined = options.listen && { id, token, ...options.listen };
+  const listenOptions: ListenOptions | undefined = options.listen && { id, token, policy, ...options.listen };
   const listener = listenOptions && listen(listenOptions, (link) => network.adopt(link));
   return {
     network,

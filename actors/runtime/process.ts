@@ -4,6 +4,7 @@
  * knows roles only as a table given to it.
  */
 import { deadline } from "@std/async/deadline";
+import type { Policy } from "../../wire/admission.ts";
 import { connectSocket } from "../../wire/socket_link.ts";
 import { errorText } from "../../wire/link.ts";
 import type { Log, Role } from "./behavior.ts";
@@ -19,7 +20,10 @@ const bootstrapTimeoutMs = 10_000;
 const bootstrapBytesMax = 16 * 1024 * 1024;
 
 /** Runs the one actor of this process and exits with it; never returns. */
-export async function runActorProcess(roles: Readonly<Record<string, Role>>): Promise<never> {
+export async function runActorProcess(
+  roles: Readonly<Record<string, Role>>,
+  { policy }: { policy?: Policy } = {},
+): Promise<never> {
   // Ctrl-C in a terminal reaches every process of the run; only the controller decides what it means.
   Deno.addSignalListener("SIGINT", () => {});
   const tail = new LogTail();
@@ -36,7 +40,7 @@ export async function runActorProcess(roles: Readonly<Record<string, Role>>): Pr
     Deno.exit(exitCodes.badBootstrap);
   }
   try {
-    const end = await runWith(bootstrap, { roles, log, tail });
+    const end = await runWith(bootstrap, { roles, log, tail, policy });
     Deno.exit(end.error === undefined ? exitCodes.ended : exitCodes.failed);
   } catch (error) {
     log("error", error instanceof Error ? stackText(error) : String(error));
@@ -46,14 +50,15 @@ export async function runActorProcess(roles: Readonly<Record<string, Role>>): Pr
 
 async function runWith(
   bootstrap: Bootstrap,
-  parts: { roles: Readonly<Record<string, Role>>; log: Log; tail: LogTail },
+  parts: { roles: Readonly<Record<string, Role>>; log: Log; tail: LogTail; policy: Policy | undefined },
 ): Promise<ActorEnd> {
   const { id, controller, token } = bootstrap;
+  const { policy } = parts;
   const role = Object.hasOwn(parts.roles, bootstrap.role) ? parts.roles[bootstrap.role] : undefined;
   if (role === undefined) throw new TypeError(`starting ${id}: role "${bootstrap.role}" is unknown`);
   const listen = role.listens ? { hostname: bootstrap.listen, port: bootstrap.listenPort } : undefined;
-  const opened = openSocketNetwork({ id, token, listen });
-  const link = await connectSocket(bootstrap.controllerUrl, { id, token });
+  const opened = openSocketNetwork({ id, token, policy, listen });
+  const link = await connectSocket(bootstrap.controllerUrl, { id, token, policy });
   if (link.peer !== controller) throw new TypeError(`starting ${id}: expected ${controller}, found ${link.peer}`);
   opened.network.addUrl(controller, bootstrap.controllerUrl);
   const behavior = await role.create({

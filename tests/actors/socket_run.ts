@@ -10,6 +10,7 @@ import { type ActorHandle, runActor } from "../../actors/runtime/loop.ts";
 import { openSocketNetwork } from "../../actors/runtime/network.ts";
 import type { ActorExit, SpawnedActor } from "../../actors/runtime/spawn.ts";
 import { actorIds } from "../../actors/seats.ts";
+import { runPolicy } from "../../actors/who_may_send.ts";
 import type { TrainConfig } from "../../config.ts";
 
 /** What to run. */
@@ -26,7 +27,7 @@ const heartbeatMs = 500;
 /** Runs to the end; resolves to all events. Failures are events too. */
 export async function runOverSockets({ config, roles, resume }: SocketRunOptions): Promise<RunEvent[]> {
   const events: RunEvent[] = [];
-  const opened = openSocketNetwork({ id: actorIds.controller, token, listen });
+  const opened = openSocketNetwork({ id: actorIds.controller, token, policy: runPolicy, listen });
   const controllerUrl = opened.url ?? "";
   const controller = runActor(
     controllerBehavior({ config, hosts: 1, resume }, {
@@ -58,7 +59,7 @@ function startHere(actor: { id: string; role: Role; controllerUrl: string }): Sp
   const { id, role, controllerUrl } = actor;
   let handle: ActorHandle | undefined;
   const run = async (): Promise<ActorExit> => {
-    const opened = openSocketNetwork({ id, token, listen: role.listens ? listen : undefined });
+    const opened = openSocketNetwork({ id, token, policy: runPolicy, listen: role.listens ? listen : undefined });
     opened.network.addUrl(actorIds.controller, controllerUrl);
     const behavior = await role.create({
       id,
