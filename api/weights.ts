@@ -28,7 +28,7 @@ export interface OpenedWeights extends NetworkWeights {
  * Reads weights from anywhere: a run's folder (its newest intact checkpoint), a checkpoint, a folder that holds
  * `model.safetensors` or `pytorch_model.bin`, a safetensors file, or a torch file, of which nothing is executed.
  *
- * @throws {WeightsError} for what is no RegNet, dangerous, or does not fit completely.
+ * @throws {WeightsError} for what is no known trunk, dangerous, or does not fit completely.
  * @throws {CheckpointError} for a damaged checkpoint or safetensors file.
  */
 export async function openWeights(path: string, options: ReadWeightsOptions = {}): Promise<OpenedWeights> {

@@ -1,6 +1,7 @@
 /** The command `export`: weights of a run, or of any file, under another library's names. */
 import { type ExportFormat, exportWeights, openingHint, type WrittenWeights } from "../api/weights.ts";
 import { ConfigError } from "../config.ts";
+import { trunkShape } from "../nn/trunk_shape.ts";
 import { networkNames } from "../weights/network.ts";
 import { namings } from "../weights/naming.ts";
 import type { CommandLine } from "./arguments.ts";
@@ -41,9 +42,12 @@ export async function exportCommand(line: CommandLine): Promise<number> {
 /** Tells what was read and what was written. */
 export function printWritten({ source, files, count }: WrittenWeights): void {
   const { seer, timm } = networkNames(source.spec);
-  const { widths, depths } = source.spec;
+  const { family, parts } = trunkShape(source.spec);
+  const stages = parts.slice(1);
   const network = seer === undefined
-    ? `a RegNet of widths ${widths.join(", ")} and depths ${depths.join(", ")}`
+    ? `a ${family} of widths ${stages.map(({ width }) => width).join(", ")} and depths ${
+      stages.map(({ blocks }) => blocks).join(", ")
+    }`
     : `${seer.name}${seer.rule === "seer" ? "" : " by torchvision's rule"}${
       timm === undefined ? "" : ` (timm: ${timm})`
     }`;

@@ -2,7 +2,8 @@
 import { resolve } from "node:path";
 import { ConfigError, modelNames } from "../config.ts";
 import { nearest } from "../config/nearest.ts";
-import { type RegnetName, type RegnetRule, type RegnetSpec, regnetStages, regnetTable } from "../nn/regnet_spec.ts";
+import type { RegnetRule } from "../nn/regnet_spec.ts";
+import { isTrunkName, type TrunkSpec, trunkSpec } from "../nn/trunk_spec.ts";
 import type { CommandLine } from "./arguments.ts";
 
 /** What both commands take. */
@@ -36,18 +37,17 @@ export function formatOption<Format extends string>(
 }
 
 /** The trunk that `--network NAME [--rule torchvision]` names. */
-export function networkOption(name: string | undefined, rule = "seer"): RegnetSpec | undefined {
+export function networkOption(name: string | undefined, rule = "seer"): TrunkSpec | undefined {
   if (name === undefined) return undefined;
-  const isKnown = (text: string): text is RegnetName => Object.hasOwn(regnetTable, text);
-  if (!isKnown(name)) {
+  if (!isTrunkName(name)) {
     throw new ConfigError(
       "network",
-      `--network must name a RegNetY; did you mean "${nearest(name, modelNames)}"? found "${name}"`,
+      `--network must name a published network; did you mean "${nearest(name, modelNames)}"? found "${name}"`,
     );
   }
   const isRule = (text: string): text is RegnetRule => text === "seer" || text === "torchvision";
   if (!isRule(rule)) throw new ConfigError("rule", `--rule must be seer or torchvision; found "${rule}"`);
-  return { stemWidth: 32, seRatio: 0.25, ...regnetStages(regnetTable[name], rule) };
+  return trunkSpec(name, { rule });
 }
 
 /** A path as it was typed, or below the working folder in short. */

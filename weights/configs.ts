@@ -2,7 +2,9 @@
  * The JSON files that libraries keep beside weights: what network they are of. Formats: transformers' `RegNetConfig`,
  * timm's hub configuration.
  */
-import { regnetBlocks, type RegnetSpec, roundHalfEven } from "../nn/regnet_spec.ts";
+import { regnetBlocks, roundHalfEven } from "../nn/regnet_spec.ts";
+import { trunkShape } from "../nn/trunk_shape.ts";
+import { isResnet, type TrunkSpec } from "../nn/trunk_spec.ts";
 import { WeightsError } from "./error.ts";
 import { networkNames } from "./network.ts";
 import type { Naming } from "./naming.ts";
@@ -23,13 +25,15 @@ const MEAN = [0.485, 0.456, 0.406], STD = [0.229, 0.224, 0.225];
  *
  * @throws {WeightsError} when the library cannot express the network.
  */
-export function configFor(naming: Naming, spec: RegnetSpec, facts: ConfigFacts = {}): object {
+export function configFor(naming: Naming, spec: TrunkSpec, facts: ConfigFacts = {}): object {
   if (naming === "hf") return transformersConfig(spec, facts);
   if (naming === "timm") return timmConfig(spec, facts);
   const { torchvision, seer } = networkNames(spec);
   const { classes = 0, imageSize = 224 } = facts;
   return {
-    architecture: naming === "torchvision" ? torchvision ?? "RegNet" : seer?.name ?? "regnety",
+    architecture: naming === "torchvision"
+      ? torchvision ?? (isResnet(spec) ? "ResNet" : "RegNet")
+      : seer?.name ?? trunkShape(spec).family,
     network: spec,
     classes,
     imageSize,
@@ -38,7 +42,13 @@ export function configFor(naming: Naming, spec: RegnetSpec, facts: ConfigFacts =
   };
 }
 
-function transformersConfig(spec: RegnetSpec, { classes }: ConfigFacts): object {
+function transformersConfig(spec: TrunkSpec, { classes }: ConfigFacts): object {
+  if (isResnet(spec)) {
+    throw new WeightsError(
+      "Cannot name the weights for transformers: only RegNets are named for it, found a ResNet; " +
+        "export to torchvision or timm",
+    );
+  }
   const { stemWidth = 32, widths, depths, groupWidth, seRatio = 0.25 } = spec;
   const misfit = regnetBlocks(spec).find((block) =>
     seRatio > 0 && block.squeezeWidth !== roundHalfEven(block.inWidth / 4)
@@ -64,14 +74,14 @@ function transformersConfig(spec: RegnetSpec, { classes }: ConfigFacts): object 
   };
 }
 
-function timmConfig(spec: RegnetSpec, { classes = 0, imageSize = 224 }: ConfigFacts): object {
+function timmConfig(spec: TrunkSpec, { classes = 0, imageSize = 224 }: ConfigFacts): object {
   const { timm } = networkNames(spec);
-  const { widths } = spec;
+  const { family, width } = trunkShape(spec);
   return {
     // A network that timm does not name cannot be built by name.
-    architecture: timm ?? "regnety",
+    architecture: timm ?? family,
     num_classes: classes,
-    num_features: widths[widths.length - 1],
+    num_features: width,
     global_pool: "avg",
     pretrained_cfg: {
       tag: "seer",
@@ -84,8 +94,8 @@ function timmConfig(spec: RegnetSpec, { classes = 0, imageSize = 224 }: ConfigFa
       mean: MEAN,
       std: STD,
       num_classes: classes,
-      first_conv: "stem.conv",
-      classifier: "head.fc",
+      first_conv: isResnet(spec) ? "conv1" : "stem.conv",
+      classifier: isResnet(spec) ? "fc" : "head.fc",
     },
     ...timm === undefined ? { network: spec } : {},
   };

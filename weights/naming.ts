@@ -1,9 +1,11 @@
 /**
- * How libraries name the tensors of a RegNet: SEER's own checkpoints, torchvision, timm, VISSL (and ClassyVision) and
+ * How libraries name the tensors of a RegNet or ResNet: SEER's own checkpoints, torchvision, timm, VISSL (and ClassyVision) and
  * Hugging Face's transformers. Names are translated part by part, in both directions; shapes are not looked at.
- * Sources: torchvision `regnet.py`, timm `regnet.py`, ClassyVision `anynet.py` in VISSL's trunk, transformers
+ * Sources: torchvision `regnet.py` and `resnet.py`, VISSL `resnext.py`, timm `regnet.py`, ClassyVision `anynet.py` in VISSL's trunk, transformers
  * `modeling_regnet.py` and its `convert_regnet_seer_10b_to_pytorch.py`.
  */
+
+import { isResnetTensor, RESNET_STEM } from "./resnet.ts";
 
 /** Whose names. */
 export type Naming = "seer" | "torchvision" | "timm" | "vissl" | "hf";
@@ -126,19 +128,37 @@ const hfWithoutSqueeze: Readonly<Record<string, string>> = {
 
 const tensorPattern = /^(.+)\.(weight|bias|running_mean|running_var|num_batches_tracked)$/;
 
-/** The naming that some names are in, by those of the stem; none where they are no RegNet's. */
-export function namingOf(names: Iterable<string>): Naming | undefined {
+/** What libraries put before a ResNet's names, which are torchvision's everywhere; transformers' are not known. */
+const resnetPrefixes: Readonly<Partial<Record<Naming, string>>> = {
+  seer: "trunk.",
+  torchvision: "",
+  timm: "",
+  vissl: "_feature_blocks.",
+};
+
+/**
+ * The naming that some names are in, by those of the stem; none where they are no trunk's. Of several, as timm's and
+ * torchvision's for a ResNet, it is `preferred` or the first.
+ */
+export function namingOf(names: Iterable<string>, preferred?: Naming): Naming | undefined {
   const given = new Set([...names].map((name) => name.replace(/^module\./, "")));
-  return namings.find((naming) => {
-    const weight = `${layouts[naming].stem[0]}.weight`;
-    return given.has(weight) || naming === "hf" && given.has(`regnet.${weight}`);
+  const found = namings.filter((naming) => {
+    const weight = `${layouts[naming].stem[0]}.weight`, prefix = resnetPrefixes[naming];
+    return given.has(weight) || naming === "hf" && given.has(`regnet.${weight}`) ||
+      prefix !== undefined && given.has(prefix + RESNET_STEM);
   });
+  return found.find((naming) => naming === preferred) ?? found[0];
 }
 
 /** SEER's name of a tensor; none where `naming` has no such name. A `module.` that data parallelism left is ignored. */
 export function toSeer(name: string, naming: Naming): string | undefined {
   const layout = layouts[naming];
   const plain = name.replace(/^module\./, "").replace(layout.prefix ?? /^$/, "");
+  const resnetPrefix = resnetPrefixes[naming];
+  if (resnetPrefix !== undefined && plain.startsWith(resnetPrefix)) {
+    const rest = plain.slice(resnetPrefix.length);
+    if (isResnetTensor(rest)) return `${resnetPrefixes.seer}${rest}`;
+  }
   const block = layout.blockPattern.exec(plain);
   if (block !== null) {
     const [, stage, index, rest] = block;
@@ -154,7 +174,8 @@ export function toSeer(name: string, naming: Naming): string | undefined {
   if (layer === undefined) return undefined;
   const stem = layout.stem.indexOf(layer);
   if (stem >= 0) return `${layouts.seer.stem[stem]}.${tensor}`;
-  if (layer === layout.classifier) return `fc.${tensor}`;
+  // timm has `fc` in its ResNets, `head.fc` in its RegNets.
+  if (layer === layout.classifier || naming === "timm" && layer === "fc") return `fc.${tensor}`;
   if (layer === layout.prototypes) return `prototypes.${tensor}`;
   const place = layout.head !== undefined && layer.startsWith(`${layout.head}.`) && layer.slice(layout.head.length + 1);
   return place && /^\d+$/.test(place) ? `head.${place}.${tensor}` : undefined;
@@ -163,9 +184,12 @@ export function toSeer(name: string, naming: Naming): string | undefined {
 /** The name that `naming` gives a tensor of SEER's name; none where it has no place for it. */
 export function fromSeer(
   name: string,
-  { naming, squeezed }: { naming: Naming; squeezed: boolean },
+  { naming, squeezed, resnet = false }: { naming: Naming; squeezed: boolean; resnet?: boolean },
 ): string | undefined {
   const layout = layouts[naming];
+  const prefix = resnetPrefixes[naming];
+  if (resnet && prefix === undefined) return undefined;
+  if (resnet && name.startsWith("trunk.")) return `${prefix}${name.slice("trunk.".length)}`;
   const [, layer, tensor] = tensorPattern.exec(name) ?? [];
   if (layer === undefined) return undefined;
   const block = layouts.seer.blockPattern.exec(name);
@@ -178,7 +202,7 @@ export function fromSeer(
   }
   const stem = layouts.seer.stem.indexOf(layer);
   if (stem >= 0) return `${layout.stem[stem]}.${tensor}`;
-  if (layer === "fc") return `${layout.classifier}.${tensor}`;
+  if (layer === "fc") return `${resnet && naming === "timm" ? "fc" : layout.classifier}.${tensor}`;
   if (layer === "prototypes") return layout.prototypes && `${layout.prototypes}.${tensor}`;
   if (/^head\.\d+$/.test(layer)) return layout.head && `${layout.head}${layer.slice("head".length)}.${tensor}`;
   return undefined;

@@ -11,7 +11,9 @@ import {
   regnetTable,
   roundHalfEven,
 } from "../nn/regnet_spec.ts";
+import { type FullTrunkSpec, isResnet, type TrunkName, type TrunkSpec } from "../nn/trunk_spec.ts";
 import { WeightsError } from "./error.ts";
+import { publishedResnet, RESNET_STEM, resnetSpecOf, resnetTensors } from "./resnet.ts";
 
 /** What has a shape. */
 export interface Shaped {
@@ -23,7 +25,8 @@ export interface Shaped {
  *
  * @throws {WeightsError} when stem or stages are missing.
  */
-export function specOf(tensors: ReadonlyMap<string, Shaped>): Required<RegnetSpec> {
+export function specOf(tensors: ReadonlyMap<string, Shaped>): FullTrunkSpec {
+  if (tensors.has(`trunk.${RESNET_STEM}`)) return resnetSpecOf(tensors);
   const [stemWidth] = tensors.get("trunk.stem.0.weight")?.shape ?? [];
   if (stemWidth === undefined) throw notRegnet("trunk.stem.0.weight is missing");
   const depths: number[] = [], widths: number[] = [], groups: number[] = [];
@@ -73,9 +76,10 @@ export interface ExpectedTensor extends Shaped {
 /**
  * Every tensor of a trunk in torch's order, under SEER's names.
  *
- * @throws {WeightsError} when the numbers do not make a RegNet.
+ * @throws {WeightsError} when the numbers do not make a network.
  */
-export function trunkTensors(spec: RegnetSpec): ExpectedTensor[] {
+export function trunkTensors(spec: TrunkSpec): ExpectedTensor[] {
+  if (isResnet(spec)) return resnetTensors(spec);
   const { stemWidth = 32 } = spec;
   const tensors = normalised("trunk.stem", [stemWidth, 3, 3, 3]);
   for (const block of blocksOf(spec)) {
@@ -116,7 +120,7 @@ function normalised(name: string, shape: readonly number[]): ExpectedTensor[] {
 /** What libraries call a network, where they have it. */
 export interface NetworkNames {
   /** The name in a configuration's `model`, with the rule of its widths. */
-  readonly seer?: { readonly name: RegnetName; readonly rule: RegnetRule };
+  readonly seer?: { readonly name: TrunkName; readonly rule: RegnetRule };
   /** E.g. `regnety_080`. */
   readonly timm?: string;
   /** E.g. `regnet_y_8gf`. */
@@ -146,7 +150,13 @@ const libraryNames: Readonly<Partial<Record<RegnetName, readonly [timm: string, 
 };
 
 /** What libraries call the network of these shapes; empty for one that none of them names. */
-export function networkNames(spec: RegnetSpec): NetworkNames {
+export function networkNames(spec: TrunkSpec): NetworkNames {
+  if (isResnet(spec)) {
+    const published = publishedResnet(spec);
+    if (published === undefined) return {};
+    const { name, library } = published;
+    return { seer: { name, rule: "seer" }, timm: library, torchvision: library };
+  }
   const text = shapesText(spec);
   for (const name of Object.keys(regnetTable).filter((name): name is RegnetName => Object.hasOwn(regnetTable, name))) {
     const [ours, theirs] = (["seer", "torchvision"] as const).map((rule) =>

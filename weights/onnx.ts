@@ -1,9 +1,12 @@
 /**
- * Writes a RegNet as an ONNX file: a graph of standard operators whose weights keep torchvision's names. Input `images` [N, 3, H, W] with any N, H and W,
+ * Writes a RegNet or ResNet as an ONNX file: a graph of standard operators whose weights keep torchvision's names. Input `images` [N, 3, H, W] with any N, H and W,
  * normalised as in training; outputs `features` [N, C] and, with a classifier, `logits` [N, classes].
  * Format: onnx.proto3 of ONNX 1.12, operator set 17.
  */
-import { regnetBlocks, type RegnetSpec } from "../nn/regnet_spec.ts";
+import { regnetBlocks } from "../nn/regnet_spec.ts";
+import { resnetBlocks, type ResnetSpec } from "../nn/resnet_spec.ts";
+import { trunkShape } from "../nn/trunk_shape.ts";
+import { isResnet, type TrunkSpec } from "../nn/trunk_spec.ts";
 import { floatsOf } from "./floats.ts";
 import { trunkTensors } from "./network.ts";
 import { ProtobufMessage } from "./protobuf.ts";
@@ -17,7 +20,7 @@ const BYTES_MAX = 2 ** 31 - 1;
 /** Field numbers and constants of onnx.proto3. */
 const FLOAT = 1, EXTERNAL = 1;
 const ATTRIBUTE_FLOAT = 1, ATTRIBUTE_INT = 2, ATTRIBUTE_INTS = 7;
-/** PyTorch's, which every published RegNet uses. */
+/** PyTorch's, which every published RegNet and ResNet uses. */
 const BATCH_NORM_EPSILON = 1e-5;
 
 /** A graph under construction: each operator's output is named after what made it. */
@@ -88,7 +91,25 @@ class Graph {
   }
 }
 
-function buildGraph(spec: RegnetSpec, graph: Graph): string {
+function buildResnet(spec: ResnetSpec, graph: Graph): string {
+  const stem = graph.normalised("images", { names: ["conv1", "bn1"], kernel: 7, stride: 2 });
+  const attributes = { kernel_shape: [3, 3], strides: [2, 2], pads: [1, 1, 1, 1] };
+  let current = graph.add("MaxPool", [stem], { name: "maxpool/output", attributes });
+  for (const { name, stride, groups, projected } of resnetBlocks(spec)) {
+    const names = (place: number) => [`${name}.conv${place}`, `${name}.bn${place}`] as const;
+    const down = [`${name}.downsample.0`, `${name}.downsample.1`] as const;
+    const shortcut = projected ? graph.normalised(current, { names: down, stride, relu: false }) : current;
+    const a = graph.normalised(current, { names: names(1) });
+    const b = graph.normalised(a, { names: names(2), kernel: 3, stride, groups });
+    const c = graph.normalised(b, { names: names(3), relu: false });
+    const sum = graph.add("Add", [shortcut, c], { name: `${name}/sum` });
+    current = graph.add("Relu", [sum], { name: `${name}/output` });
+  }
+  return graph.add("GlobalAveragePool", [current], { name: "pooled" });
+}
+
+function buildGraph(spec: TrunkSpec, graph: Graph): string {
+  if (isResnet(spec)) return buildResnet(spec, graph);
   let current = graph.normalised("images", { names: ["stem.0", "stem.1"], kernel: 3, stride: 2 });
   for (const { name, stride, groups, squeezeWidth, projected } of regnetBlocks(spec)) {
     const names = (part: string) => [`${name}.${part}.0`, `${name}.${part}.1`] as const;
@@ -160,7 +181,7 @@ export function writeOnnx(weights: NetworkWeights, options: { dataFile: string; 
   const { spec } = weights;
   const { tensors, leftOut } = renameWeights(weights, "torchvision");
   const graph = new Graph();
-  const width = spec.widths[spec.widths.length - 1];
+  const { width } = trunkShape(spec);
   const features = graph.add("Flatten", [buildGraph(spec, graph)], { name: "features", attributes: { axis: 1 } });
   const outputs = [valueInfo(features, ["batch", width])];
   const classes = tensors.get("fc.bias")?.shape[0];
@@ -168,7 +189,7 @@ export function writeOnnx(weights: NetworkWeights, options: { dataFile: string; 
     graph.add("Gemm", [features, "fc.weight", "fc.bias"], { name: "logits", attributes: { transB: 1 } });
     outputs.push(valueInfo("logits", ["batch", classes]));
   }
-  graph.message.text(2, "regnet");
+  graph.message.text(2, isResnet(spec) ? "resnet" : "regnet");
   // Shapes as the operators need them, whatever trailing ones a file left off.
   const shapes = new Map(trunkTensors(spec).map(({ name, shape }) => [name.slice("trunk.".length), shape]));
   if (classes !== undefined) shapes.set("fc.weight", [classes, width]);

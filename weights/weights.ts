@@ -1,9 +1,10 @@
 /**
- * Weights of a RegNet as named tensors: read from any file and naming that is known, checked strictly, and renamed for
+ * Weights of a trunk as named tensors: read from any file and naming that is known, checked strictly, and renamed for
  * any other. Elements are never changed. It opens no file.
  */
 import { readSafetensors, type SafeTensor } from "../checkpoint/safetensors.ts";
-import type { RegnetSpec } from "../nn/regnet_spec.ts";
+import { trunkShape } from "../nn/trunk_shape.ts";
+import { completeSpec, type FullTrunkSpec, isResnet, type TrunkSpec } from "../nn/trunk_spec.ts";
 import { WeightsError } from "./error.ts";
 import { type ExpectedTensor, specOf, trunkTensors } from "./network.ts";
 import { fromSeer, type Naming, namingOf, toSeer } from "./naming.ts";
@@ -14,7 +15,7 @@ import { isTorchFile, readTorchFile } from "./torch_file.ts";
 /** Weights that were checked: a whole trunk, and whatever stands on it. */
 export interface NetworkWeights {
   /** The trunk's shape, as its tensors tell it. */
-  readonly spec: Required<RegnetSpec>;
+  readonly spec: FullTrunkSpec;
   /** Under SEER's names: `trunk.…`, `fc.…`, `head.…`, `prototypes.weight`; in torch's order. */
   readonly tensors: ReadonlyMap<string, SafeTensor>;
   /** Whose names the file had. */
@@ -29,7 +30,7 @@ export interface ReadWeightsOptions {
   /** Which dict of a torch file, e.g. `state_dict_ema`. @default the one that holds a network */
   readonly place?: string;
   /** The trunk that the weights must be of. @default the one that their shapes tell */
-  readonly spec?: RegnetSpec;
+  readonly spec?: TrunkSpec;
   /** What errors call the file. @default "the weights" */
   readonly name?: string;
 }
@@ -37,7 +38,7 @@ export interface ReadWeightsOptions {
 /**
  * Reads weights out of a safetensors, torch or ONNX file.
  *
- * @throws {WeightsError} for a file that is no plain data, no RegNet, or does not fit completely.
+ * @throws {WeightsError} for a file that is no plain data, no known trunk, or does not fit completely.
  * @throws {CheckpointError} for a broken safetensors file.
  */
 export function readWeights(file: Uint8Array<ArrayBuffer>, options: ReadWeightsOptions = {}): NetworkWeights {
@@ -49,7 +50,7 @@ export function readWeights(file: Uint8Array<ArrayBuffer>, options: ReadWeightsO
 /** Checks tensors that are named after `naming`. */
 export function checkWeights(
   tensors: ReadonlyMap<string, SafeTensor>,
-  options: { naming: Naming; spec?: RegnetSpec; name?: string },
+  options: { naming: Naming; spec?: TrunkSpec; name?: string },
 ): NetworkWeights {
   const { naming, name = "the weights" } = options;
   const renamed = new Map<string, SafeTensor>();
@@ -67,10 +68,9 @@ export function checkWeights(
     }
   }
   const found = specOf(renamed);
-  const spec = { ...found, ...options.spec };
+  const spec = options.spec === undefined ? found : completeSpec(options.spec);
   const expected = [...trunkTensors(spec), ...tensorsOnTop(renamed, spec)];
-  const squeezed = spec.seRatio > 0;
-  const nameOf = (ours: string) => fileNames.get(ours) ?? fromSeer(ours, { naming, squeezed }) ?? ours;
+  const nameOf = (ours: string) => fileNames.get(ours) ?? fromSeer(ours, { naming, ...namingFacts(spec) }) ?? ours;
   const report = compareWeights(renamed, expected, { nameOf, foreign });
   requireComplete(report, name);
   const ordered = expected.flatMap(({ name }) => {
@@ -80,8 +80,13 @@ export function checkWeights(
   return { spec, tensors: new Map(ordered), naming, report };
 }
 
+/** What names depend on besides the library. */
+function namingFacts(spec: FullTrunkSpec): { squeezed: boolean; resnet: boolean } {
+  return isResnet(spec) ? { squeezed: false, resnet: true } : { squeezed: spec.seRatio > 0, resnet: false };
+}
+
 /** What must stand on the trunk where a part of it does: classifier, projection head, prototypes. */
-function tensorsOnTop(tensors: ReadonlyMap<string, SafeTensor>, spec: RegnetSpec): ExpectedTensor[] {
+function tensorsOnTop(tensors: ReadonlyMap<string, SafeTensor>, spec: FullTrunkSpec): ExpectedTensor[] {
   const expected: ExpectedTensor[] = [];
   const outputs = (name: string) =>
     tensors.get(`${name}.weight`)?.shape[0] ?? tensors.get(`${name}.bias`)?.shape[0] ?? 0;
@@ -92,7 +97,7 @@ function tensorsOnTop(tensors: ReadonlyMap<string, SafeTensor>, spec: RegnetSpec
       shape: [outputs(name)],
     });
   };
-  const width = spec.widths[spec.widths.length - 1];
+  const { width } = trunkShape(spec);
   if (has(/^fc\./)) linear("fc", width);
   let current = width;
   const places = [...new Set([...tensors.keys()].flatMap((name) => /^head\.(\d+)\./.exec(name)?.[1] ?? []))];
@@ -120,11 +125,11 @@ function chooseTensors(
   const { name, naming, place } = options;
   if (!isTorchFile(file)) {
     const tensors = isOnnxFile(file) ? readOnnx(file) : readSafetensors(file).tensors;
-    return { tensors, naming: requireNaming(namingOf(tensors.keys()), { name, naming }) };
+    return { tensors, naming: requireNaming(namingOf(tensors.keys(), naming), { name, naming }) };
   }
   const { dicts } = readTorchFile(file);
   const networks = [...dicts].flatMap(([at, tensors]) => {
-    const found = namingOf(tensors.keys());
+    const found = namingOf(tensors.keys(), naming);
     return found !== undefined && (place === undefined || place === at) ? [{ at, tensors, found }] : [];
   });
   if (networks.length > 1) {
@@ -148,7 +153,7 @@ function chooseTensors(
 function requireNaming(found: Naming | undefined, { name, naming }: { name: string; naming?: Naming }): Naming {
   if (found === undefined) {
     throw new WeightsError(
-      `Cannot use ${name}: it must hold a RegNet named as by seer, torchvision, timm, vissl or hf, found no stem of one`,
+      `Cannot use ${name}: it must hold a RegNet or ResNet named as by seer, torchvision, timm, vissl or hf, found no stem of one`,
     );
   }
   if (naming === undefined || naming === found) return found;
@@ -167,11 +172,11 @@ export interface RenamedWeights {
  * for and which nothing reads, are zeros where the source has none; SEER's own files go without.
  */
 export function renameWeights({ spec, tensors }: NetworkWeights, naming: Naming): RenamedWeights {
-  const squeezed = spec.seRatio > 0;
+  const facts = { naming, ...namingFacts(spec) };
   const renamed = new Map<string, SafeTensor>();
   const leftOut: string[] = [];
   const put = (ours: string, tensor: SafeTensor) => {
-    const name = fromSeer(ours, { naming, squeezed });
+    const name = fromSeer(ours, facts);
     if (name === undefined) leftOut.push(ours);
     else renamed.set(name, tensor);
   };

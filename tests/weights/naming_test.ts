@@ -75,7 +75,7 @@ Deno.test("what a library has no place for has no name, and foreign names are no
       "stem.2.weight",
       "trunk_output.block1.block2-0.f.a.0.weight",
       "trunk_output.block1.block1-00.f.a.0.weight",
-      "layer1.0.conv1.weight",
+      "layer1.0.conv4.weight",
       "fc",
       "",
     ]

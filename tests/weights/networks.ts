@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import type { SafeTensor } from "../../checkpoint/safetensors.ts";
 import type { RegnetSpec } from "../../nn/regnet_spec.ts";
+import type { TrunkSpec } from "../../nn/trunk_spec.ts";
 import { type ExpectedTensor, trunkTensors } from "../../weights/network.ts";
 
 /** Small networks with odd widths, with and without squeeze-and-excitation. */
@@ -43,7 +44,7 @@ export function tensorsOf(
 
 /** Weights of a trunk, and of what may stand on it. */
 export function weightsOf(
-  spec: RegnetSpec,
+  spec: TrunkSpec,
   options: { counters?: boolean; classes?: number; head?: readonly number[] } = {},
 ): Map<string, SafeTensor> {
   const { classes, head = [] } = options;
