@@ -27,7 +27,11 @@ function isLayer(value: unknown): value is Layer {
 
 /** A layer that says one of these keys takes back the other ones that a layer below said. */
 const alternatives: readonly { group?: string; keys: readonly [readonly string[], readonly string[]] }[] = [
-  { group: "model", keys: [["name"], ["stemWidth", "widths", "depths", "groupWidth"]] },
+  {
+    group: "model",
+    keys: [["name"], ["family", "stemWidth", "widths", "depths", "groupWidth", "groups", "bottleneck"]],
+  },
+  { group: "model", keys: [["groupWidth"], ["family", "groups", "bottleneck"]] },
   { keys: [["steps"], ["epochs"]] },
 ];
 

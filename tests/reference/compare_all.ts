@@ -10,7 +10,7 @@ import { compareLarc } from "./larc.ts";
 import { compareLinearProbe } from "./linear_probe.ts";
 import { comparePublishedNetworks } from "./published_networks.ts";
 import { comparePretrainCluster, comparePretrainSteps } from "./pretrain_steps.ts";
-import { compareRegnety } from "./regnety.ts";
+import { compareRegnety, compareResnet } from "./regnety.ts";
 import { compareSinkhorn } from "./sinkhorn.ts";
 import { compareSwavLoss } from "./swav_loss.ts";
 
@@ -18,6 +18,7 @@ type Comparison = (folder: string, device: Device) => Promise<ReferenceRow[]>;
 
 const COMPARISONS: readonly (readonly [string, Comparison])[] = [
   ["1 regnety", compareRegnety],
+  ["1b resnet", compareResnet],
   ["2 sinkhorn", compareSinkhorn],
   ["3 swav_loss", compareSwavLoss],
   ["4 larc", compareLarc],
