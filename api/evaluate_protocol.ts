@@ -7,6 +7,7 @@ import { ConfigError } from "../config.ts";
 import { openEvaluationSet } from "../evaluate/labelled_set.ts";
 import { lowShotIds, lowShotList, readLowShotList } from "../evaluate/low_shot.ts";
 import { PROTOCOL_NAMES, type ProtocolResult, type ProtocolSettings, requireLabelling } from "../evaluate/protocols.ts";
+import { RECIPES } from "../evaluate/recipes.ts";
 import { nearest } from "../config/nearest.ts";
 import { GpuClient, type OnProgress } from "./gpu_client.ts";
 import { openWeights } from "./weights.ts";
@@ -37,13 +38,18 @@ export interface EvaluateProtocolOptions {
   readonly features?: "trunk" | "head";
   /** Random weights in place of the file's, for comparison. @default false */
   readonly random?: boolean;
+  /**
+   * Processes that extract features, each with the adapter of the trainer of its number in the weights' run; the same bits
+   * for any number on equal adapters. For protocols that do not train the network. @default 1
+   */
+  readonly trainers?: number;
   readonly onProgress?: OnProgress;
   readonly log?: (line: string) => void;
 }
 
 /** Everything that the process with the GPU is told. */
 export type ProtocolRequest =
-  & Pick<EvaluateProtocolOptions, "weights" | "data" | "settings" | "features" | "random">
+  & Pick<EvaluateProtocolOptions, "weights" | "data" | "settings" | "features" | "random" | "trainers">
   & { readonly name: string; readonly trainIds?: readonly number[] };
 
 /**
@@ -63,7 +69,7 @@ export type ProtocolRequest =
  * @throws {Error} when the images have no labels that the protocol can use
  */
 export async function evaluateProtocol(name: string, options: EvaluateProtocolOptions): Promise<ProtocolResult> {
-  const { onProgress, log = () => {}, settings, features, random } = options;
+  const { onProgress, log = () => {}, settings, features, random, trainers = 1 } = options;
   if (!PROTOCOL_NAMES.includes(name as typeof PROTOCOL_NAMES[number])) {
     throw new ConfigError(
       "protocol",
@@ -72,12 +78,19 @@ export async function evaluateProtocol(name: string, options: EvaluateProtocolOp
       }`,
     );
   }
+  if (trainers > 1 && Object.hasOwn(RECIPES, name)) {
+    throw new ConfigError(
+      "trainers",
+      `cannot share ${name} among ${trainers} trainers: it trains on one device; leave --trainers out, or use knn, ` +
+        "retrieval, svm or low-shot-svm",
+    );
+  }
   const weights = resolve(options.weights), data = resolve(options.data);
   await openWeights(weights);
   const trainIds = await fewTrainIds(name, { ...options, data });
   const client = await GpuClient.start(log);
   try {
-    const request = { kind: "protocol", name, weights, data, settings, features, random, trainIds } as const;
+    const request = { kind: "protocol", name, weights, data, settings, features, random, trainIds, trainers } as const;
     const { answer } = await client.request(request, onProgress);
     if (answer.kind !== "result") throw new TypeError(`expected a result, found ${answer.kind}`);
     return answer.result;

@@ -5,7 +5,7 @@
  */
 import { embedFiles, evaluateHere, openRunTrunk, type OpenTrunk, viewSize } from "./compute.ts";
 import { parseConfig } from "../config.ts";
-import { featuresHere, protocolHere } from "./protocol_here.ts";
+import { featuresHere, protocolHere, shareHere } from "./protocol_here.ts";
 import { stepUses } from "../actors/engine/shapes.ts";
 import { openDevice } from "../device/open.ts";
 import { tune } from "../device/tuner.ts";
@@ -45,6 +45,13 @@ async function serve(request: Request): Promise<void> {
   if (request.kind === "features") {
     const { data, rows, columns } = await featuresHere(request, (name, done, total) => onProgress(done, total, name));
     return send({ kind: "features", rows, columns }, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  }
+  if (request.kind === "share") {
+    const found = await shareHere(request);
+    if (found === undefined) return send({ kind: "features", rows: 0, columns: 0 });
+    const { data, rows, columns } = found.features;
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    return send({ kind: "features", rows, columns, ids: found.ids }, bytes);
   }
   if (request.kind === "tune") return await tuneHere(request);
   if (request.kind === "open") {

@@ -9,6 +9,7 @@ import type { TunedChoice } from "../device/tuner.ts";
 import type { ProtocolResult } from "../evaluate/protocols.ts";
 import type { EvaluationReport } from "../evaluate/report.ts";
 import type { EmbedRequest } from "./embed.ts";
+import type { ShareRequest } from "./protocol_share.ts";
 import type { ProtocolRequest } from "./evaluate_protocol.ts";
 
 /** One line of the child's stdin. */
@@ -16,6 +17,7 @@ export type Request =
   | { readonly kind: "evaluate"; readonly run: string; readonly data?: string }
   | ({ readonly kind: "protocol" } & ProtocolRequest)
   | ({ readonly kind: "features" } & EmbedRequest)
+  | ({ readonly kind: "share" } & ShareRequest)
   | { readonly kind: "open"; readonly path: string; readonly random: boolean }
   | { readonly kind: "embed"; readonly files: readonly string[]; readonly size?: number; readonly view?: View }
   | {
@@ -34,7 +36,13 @@ export type Answer =
   | { readonly kind: "result"; readonly result: ProtocolResult }
   | { readonly kind: "opened"; readonly width: number; readonly size: number; readonly config: TrainConfig }
   /** `rows · columns` 32-bit floats in the machine's byte order follow the line. */
-  | { readonly kind: "features"; readonly rows: number; readonly columns: number }
+  | {
+    readonly kind: "features";
+    readonly rows: number;
+    readonly columns: number;
+    /** Of a share: the images that could be read. */
+    readonly ids?: readonly number[];
+  }
   | { readonly kind: "failed"; readonly error: string };
 
 /** The start of every line that is an answer. */

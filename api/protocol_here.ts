@@ -2,8 +2,19 @@
 import type { Device } from "../device/device.ts";
 import { openDevice } from "../device/open.ts";
 import { UnreadableImageError } from "../data/source.ts";
-import { type Embed, extractFeatures, moduleEmbedding, openImages } from "../evaluate/features.ts";
+import {
+  type Embed,
+  type Extracted,
+  extractFeatures,
+  extractReadable,
+  type ImageReader,
+  moduleEmbedding,
+  openImages,
+} from "../evaluate/features.ts";
 import { openEvaluationSet } from "../evaluate/labelled_set.ts";
+import type { Protocol } from "../evaluate/protocol.ts";
+import type { TrainConfig } from "../config.ts";
+import { adapterFor, type ShareRequest, startSharing } from "./protocol_share.ts";
 import type { Matrix } from "../evaluate/matrix.ts";
 import { type ProtocolResult, runProtocol } from "../evaluate/protocols.ts";
 import { projectionHead, Sequence } from "../nn/heads.ts";
@@ -74,28 +85,67 @@ export async function featuresHere(request: EmbedRequest, onProgress: OnProgress
   }
 }
 
-/** Runs the protocol that was asked for. */
-export async function protocolHere(request: ProtocolRequest, onProgress: OnProgress): Promise<ProtocolResult> {
-  const { name, weights, data, settings = {}, features = "trunk", random = false, trainIds } = request;
+/** What features are taken with. */
+interface Opened {
+  readonly config: TrainConfig | undefined;
+  readonly device: Device;
+  readonly trunk: Trunk;
+  readonly embed: Embed;
+  readonly images: ImageReader;
+  readonly protocol: Protocol;
+}
+
+async function openForProtocol(
+  { weights, data, features = "trunk", random = false }: Pick<
+    ProtocolRequest,
+    "weights" | "data" | "features" | "random"
+  >,
+  adapter?: ShareRequest["adapter"],
+): Promise<Opened> {
   const opened = await openWeights(weights);
   const { source, protocol } = await openEvaluationSet(data);
   const { config } = opened;
-  const device = await openDevice({ provider: config?.cluster.gpu ?? "auto" });
+  const { provider, name } = adapter ?? adapterFor(config, 0);
+  const known = provider === "deno" || provider === "dawn" ? provider : "auto";
+  const device = await openDevice({ provider: known, adapter: name });
   try {
     const trunk = buildTrunk(opened.spec, { device, seed: config?.seed ?? 0, prefix: "trunk." });
     if (!random) loadStateDict(trunk, partOf(opened, "trunk."));
+    const embed = embedding(device, { opened, trunk, features });
+    return { config, device, trunk, embed, images: openImages(source, { sideMax: config?.data.sideMax }), protocol };
+  } catch (error) {
+    device.destroy();
+    throw error;
+  }
+}
+
+/** Runs the protocol that was asked for. */
+export async function protocolHere(request: ProtocolRequest, onProgress: OnProgress): Promise<ProtocolResult> {
+  const { name, settings = {}, trainIds } = request;
+  const opened = await openForProtocol(request);
+  const { config, device } = opened;
+  const shared = startSharing(request, { config, log: (line) => console.error(line) });
+  try {
     return await runProtocol(name, {
-      device,
-      trunk,
-      embed: embedding(device, { opened, trunk, features }),
-      images: openImages(source, { sideMax: config?.data.sideMax }),
-      protocol,
+      ...opened,
       trainIds,
       settings: { size: config === undefined ? undefined : viewSize(config), ...settings },
       normalisation: config?.augmentation,
+      extract: shared.extract,
       progress: onProgress,
     });
   } finally {
+    await shared.close();
     device.destroy();
   }
+}
+
+let helping: Promise<Opened> | undefined;
+
+/** A chunk of the features that another process asked for; what it needs is opened with the first. */
+export async function shareHere({ adapter, ...request }: ShareRequest): Promise<Extracted | undefined> {
+  helping ??= openForProtocol(request, adapter);
+  const { device, embed, images, config } = await helping;
+  const { ids, size, view } = request;
+  return await extractReadable({ device, embed, images, ids, size, view, normalisation: config?.augmentation });
 }

@@ -15,6 +15,7 @@ export async function protocolCommand(name: string, { overrides, options, operan
     data: given.data,
     features: given.features,
     random: given.random === "true",
+    trainers: given.trainers,
     few: { share: given.share, perClass: given["per-class"], list: given.list },
     writeList: given["write-list"],
     settings: {

@@ -25,6 +25,7 @@ const options = z.object({
   "head-rate": positive.optional(),
   "weight-decay": z.coerce.number().min(0).optional(),
   "size": count.optional(),
+  "trainers": count.max(64).optional(),
   "seed": z.coerce.number().int().min(0).optional(),
   "neighbours": listOf(count).optional(),
   "temperatures": listOf(positive).optional(),

@@ -134,6 +134,15 @@ export interface Extracted {
  * @throws Error when not one of the images can be read
  */
 export async function extractFeatures(options: ExtractOptions): Promise<Extracted> {
+  const { images, ids } = options;
+  const found = await extractReadable(options);
+  if (found !== undefined) return found;
+  const [reason = "there are none"] = images.unreadable.values();
+  throw new Error(`Cannot extract features: at least one of ${ids.length} images must be readable (${reason})`);
+}
+
+/** The same; `undefined` when not one of the images can be read. */
+export async function extractReadable(options: ExtractOptions): Promise<Extracted | undefined> {
   const { images, ids, batch = 64, progress } = options;
   const parts: Float32Array<ArrayBuffer>[] = [], kept: number[] = [];
   const load = (first: number) => Promise.all(ids.slice(first, first + batch).map((id) => images.read(id)));
@@ -150,10 +159,7 @@ export async function extractFeatures(options: ExtractOptions): Promise<Extracte
     if (readable.length > 0) parts.push(await embedBatch(readable, options));
     progress?.(Math.min(first + batch, ids.length), ids.length);
   }
-  if (kept.length === 0) {
-    const [reason = "there are none"] = images.unreadable.values();
-    throw new Error(`Cannot extract features: at least one of ${ids.length} images must be readable (${reason})`);
-  }
+  if (kept.length === 0) return undefined;
   const data = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
   parts.reduce((at, part) => (data.set(part, at), at + part.length), 0);
   return { features: matrixFrom(data, data.length / kept.length), ids: kept };

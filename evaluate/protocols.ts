@@ -10,7 +10,7 @@ import { averagePrecision, meanAveragePrecision } from "./average_precision.ts";
 import { type ClassificationResult, classificationResult, scoreRanks } from "./classification.ts";
 import { trainClassifier } from "./classifier.ts";
 import { deviceSimilarity } from "./device_similarity.ts";
-import { type Embed, type Extracted, extractFeatures, type ImageReader } from "./features.ts";
+import { type Embed, type Extracted, extractFeatures, type ExtractOptions, type ImageReader } from "./features.ts";
 import { knnRanks } from "./knn.ts";
 import type { Labelled } from "./knn.ts";
 import type { Protocol } from "./protocol.ts";
@@ -51,6 +51,8 @@ export interface ProtocolRun {
   readonly trainIds?: readonly number[];
   readonly settings?: ProtocolSettings;
   readonly normalisation?: Normalisation;
+  /** Extracts features for protocols that do not train the network. @default on `device`, {@linkcode extractFeatures} */
+  readonly extract?: (options: ExtractOptions) => Promise<Extracted>;
   readonly progress?: (what: string, done: number, total: number) => void;
 }
 
@@ -139,7 +141,7 @@ async function extractSets(run: ProtocolRun): Promise<Sets> {
   const { protocol, settings = {}, trainIds = protocol.train.ids, progress } = run;
   const total = trainIds.length + protocol.test.ids.length;
   const part = (ids: readonly number[], before: number) =>
-    extractFeatures({
+    (run.extract ?? extractFeatures)({
       ...run,
       ids,
       size: settings.size ?? 224,

@@ -1,0 +1,92 @@
+/**
+ * Features of one evaluation by several processes, each with a device of its own: the process that judges extracts too
+ * and starts the others, which open the same weights and images and answer chunk by chunk. A process that ends is gone
+ * on without.
+ */
+import { adapterOf } from "../actors/seats.ts";
+import type { TrainConfig } from "../config.ts";
+import {
+  type Extracted,
+  extractFeatures,
+  type ExtractOptions,
+  extractReadable,
+  type View,
+} from "../evaluate/features.ts";
+import { matrixFrom } from "../evaluate/matrix.ts";
+import { type ExtractWorker, shareExtraction } from "../evaluate/shared_extraction.ts";
+import type { ProtocolRequest } from "./evaluate_protocol.ts";
+import { GpuClient } from "./gpu_client.ts";
+
+/** What a helping process is told: what to open, which it does once, and a chunk of images. */
+export interface ShareRequest extends Pick<ProtocolRequest, "weights" | "data" | "features" | "random"> {
+  readonly ids: readonly number[];
+  readonly size: number;
+  readonly view?: View;
+  readonly adapter: { readonly provider: string; readonly name?: string };
+}
+
+/** Images at a time; the same in every process, so that all see the same batches. */
+const BATCH = 64;
+
+/** A function like {@linkcode extractFeatures} that several processes work for, until it is closed. */
+export interface SharedExtraction {
+  extract(options: ExtractOptions): Promise<Extracted>;
+  close(): Promise<void>;
+}
+
+/** The adapter of process number `index`: that of the trainer of the same number in the weights' own run. */
+export function adapterFor(config: TrainConfig | undefined, index: number): { provider: string; name?: string } {
+  return adapterOf({ gpu: config?.cluster.gpu ?? "auto", adapters: config?.cluster.adapters ?? [] }, index);
+}
+
+function environmentOf(config: TrainConfig | undefined, index: number): Readonly<Record<string, string>> {
+  const adapters = config?.cluster.adapters ?? [];
+  return adapters[index % Math.max(1, adapters.length)]?.environment ?? {};
+}
+
+/** Starts `trainers − 1` processes beside this one; with one trainer there is nothing to share. */
+export function startSharing(
+  request: ProtocolRequest,
+  { config, log }: { config: TrainConfig | undefined; log: (line: string) => void },
+): SharedExtraction {
+  const { trainers = 1, weights, data, features, random } = request;
+  if (trainers === 1) return { extract: extractFeatures, close: () => Promise.resolve() };
+  const clients = Array.from({ length: trainers - 1 }, (_, i) => GpuClient.startWith(environmentOf(config, i + 1)));
+  const helper = (client: GpuClient, index: number, { size, view }: ExtractOptions): ExtractWorker => ({
+    name: `process ${index} of ${trainers}`,
+    async extract(ids) {
+      const adapter = adapterFor(config, index);
+      const { answer, bytes } = await client.request({
+        kind: "share",
+        ...{ weights, data, features, random, ids, size, view, adapter },
+      });
+      if (answer.kind !== "features") throw new TypeError(`expected features, found ${answer.kind}`);
+      if (answer.rows === 0) return undefined;
+      return { features: matrixFrom(new Float32Array(bytes.buffer), answer.columns), ids: answer.ids ?? [] };
+    },
+  });
+  return {
+    async extract(options) {
+      const { ids, images, progress } = options;
+      const here: ExtractWorker = {
+        name: `process 1 of ${trainers}`,
+        extract: (chunk) => extractReadable({ ...options, ids: chunk, batch: BATCH, progress: undefined }),
+      };
+      const found = await shareExtraction(ids, {
+        workers: [here, ...clients.map((client, i) => helper(client, i + 1, options))],
+        batch: BATCH,
+        progress,
+        onLoss: (worker, error) =>
+          log(`${worker} failed, the others go on: ${error instanceof Error ? error.message : error}`),
+      });
+      // What another process could not read is unreadable here too, and said so in the result.
+      const kept = new Set(found.ids);
+      for (const id of ids) if (!kept.has(id)) await images.read(id);
+      return found;
+    },
+    async close() {
+      for (const client of clients) client.kill();
+      await Promise.all(clients.map((client) => client.close()));
+    },
+  };
+}
