@@ -19,7 +19,7 @@ import {
 import { learningRateAt, nextPlateau, type StepDone, stepRecord } from "./step_record.ts";
 import type { ActorId, Behavior, Effect } from "./runtime/behavior.ts";
 import * as probing from "./probing.ts";
-import { configureOrders, spawnOrders } from "./start_orders.ts";
+import { configureOrders, startOrders } from "./start_orders.ts";
 import { actorIds, placeActors, seatReplicas, trainersFor } from "./seats.ts";
 import { alarm, silentActor, silentMs } from "./watch.ts";
 import {
@@ -173,7 +173,7 @@ class Controller {
     state.seats = seatReplicas(replicas, trainers);
     state.placements = placeActors(state.hosts, { trainers, shards: cluster.syncShards });
     this.ports.emit({ kind: "starting", actors: state.placements });
-    const orders = [...spawnOrders(state.placements, cluster), ...probing.startEvaluator(state, this.#config)];
+    const orders = startOrders(state, this.#config);
     return [...orders, alarm("starting", cluster.startTimeoutMs)];
   }
 

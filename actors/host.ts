@@ -18,6 +18,8 @@ export interface HostPorts {
 export interface SpawnOrder {
   readonly id: string;
   readonly role: string;
+  /** Start of the run's actors that it belongs to, from 0. */
+  readonly attempt: number;
   readonly environment: Readonly<Record<string, string>>;
   readonly onLogLine: (line: string) => void;
 }
@@ -77,7 +79,7 @@ const flushLater: Effect = {
 };
 
 function spawn(state: HostState, order: Extract<Message, { type: "spawn" }>, ports: HostPorts): Effect {
-  const { id, role, environment } = order;
+  const { id, role, environment, attempt = 0 } = order;
   return {
     kind: "task",
     name: `run ${id}`,
@@ -88,6 +90,7 @@ function spawn(state: HostState, order: Extract<Message, { type: "spawn" }>, por
       const actor = ports.spawn({
         id,
         role,
+        attempt,
         environment,
         onLogLine(line) {
           // A flood keeps its newest lines; the actor's own file on disk is not this buffer's business.

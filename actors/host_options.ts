@@ -1,11 +1,15 @@
 /** The options that a host's process gets when it starts, parsed once. */
 import { z } from "zod";
+import { type Tls, tlsSchema } from "../wire/tls.ts";
 import type { HostGrants } from "./permissions.ts";
 
 /** What a host needs to start actors. */
 export interface HostOptions {
   readonly controllerUrl: string;
+  /** The run's secret. */
   readonly token: string;
+  /** Certificates; needed off loopback. */
+  readonly tls?: Tls;
   /** Address on which this host's actors listen. */
   readonly listen: string;
   /** Environment of processes that use the GPU. */
@@ -18,6 +22,7 @@ export interface HostOptions {
 const schema: z.ZodType<HostOptions> = z.strictObject({
   controllerUrl: z.string(),
   token: z.string(),
+  tls: tlsSchema.optional(),
   listen: z.string(),
   gpuEnvironment: z.record(z.string(), z.string()),
   adapters: z.array(z.string()),

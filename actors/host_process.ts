@@ -3,6 +3,7 @@
  * processes with the permissions of their role.
  */
 import type { Log, Role } from "./runtime/behavior.ts";
+import { Authority, tokenLifeMs } from "../wire/identity.ts";
 import { connectSocket } from "../wire/socket_link.ts";
 import { type ActorEnd, runActor } from "./runtime/loop.ts";
 import { openSocketNetwork } from "./runtime/network.ts";
@@ -21,20 +22,26 @@ const entry = new URL("../main.ts", import.meta.url);
 
 /** Starts actors as processes of this machine. */
 export function processPorts(options: HostOptions): HostPorts {
+  const authority = new Authority(options.token);
   return {
     adapters: options.adapters,
-    spawn({ id, role, environment, onLogLine }) {
+    spawn({ id, role, attempt, environment, onLogLine }) {
+      const subject = { actor: id, role, attempt };
+      // The secret stays here: an actor gets what lets it in as itself, in this attempt, for some minutes.
+      const pass = authority.pass(subject);
       return spawnActor({
         entry,
         permissions: permissionsOf(role, options.grants),
         env: role === "trainer" || role === "evaluator" ? { ...options.gpuEnvironment, ...environment } : {},
         onLogLine,
+        renewal: { everyMs: tokenLifeMs / 3, token: () => authority.pass(subject, { seed: pass.seed }).token },
         bootstrap: {
           id,
           role,
           controller: actorIds.controller,
           controllerUrl: options.controllerUrl,
-          token: options.token,
+          token: pass,
+          tls: options.tls,
           listen: options.listen,
           listenPort: 0,
           heartbeatMs,
@@ -57,9 +64,15 @@ export const hostRole: Role = {
  * @throws {WireError} when the controller cannot be reached or refuses the token.
  */
 export async function joinAsHost(id: string, options: HostOptions, log: Log): Promise<ActorEnd> {
-  const { controllerUrl, token } = options;
-  const link = await connectSocket(controllerUrl, { id, token, policy: runPolicy });
-  const opened = openSocketNetwork({ id, token, policy: runPolicy });
+  const { controllerUrl, token, tls } = options;
+  const link = await connectSocket(controllerUrl, {
+    id,
+    token,
+    tls,
+    policy: runPolicy,
+    peer: actorIds.controller,
+  });
+  const opened = openSocketNetwork({ id, token, tls, policy: runPolicy });
   opened.network.addUrl(actorIds.controller, controllerUrl);
   opened.network.adopt(link);
   opened.network.send(actorIds.controller, { type: "hello", id, role: "host", url: null, pid: Deno.pid });

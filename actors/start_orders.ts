@@ -2,6 +2,7 @@
 import type { TrainConfig } from "../config.ts";
 import type { Message } from "../wire/messages.ts";
 import type { ControllerOptions, ControllerState } from "./controller_state.ts";
+import { startEvaluator } from "./probing.ts";
 import type { Effect } from "./runtime/behavior.ts";
 import { adapterOf, type Placement } from "./seats.ts";
 
@@ -11,6 +12,16 @@ export function spawnOrders(placements: readonly Placement[], { adapters }: Trai
     const environment = role === "trainer" ? adapters[index % Math.max(1, adapters.length)]?.environment ?? {} : {};
     return { kind: "send", to: host, message: { type: "spawn", id, role, environment: { ...environment } } };
   });
+}
+
+/** Starts every actor of the run, the evaluator too; each order names the attempt, which the actor's token will name. */
+export function startOrders(state: ControllerState, config: TrainConfig): Effect[] {
+  const { attempt } = state;
+  return [...spawnOrders(state.placements, config.cluster), ...startEvaluator(state, config)].map((order) =>
+    order.kind === "send" && order.message.type === "spawn"
+      ? { ...order, message: { ...order.message, attempt } }
+      : order
+  );
 }
 
 /** Tells every actor where the others are, what the run is, and who carries which replicas. */

@@ -1,22 +1,29 @@
 /**
- * Links over WebSockets. The token travels in the upgrade's Authorization header, never in an address; a listener answers
- * 401 before upgrading, and refuses browsers (any Origin header). It knows no message by name.
+ * Links over WebSockets. Proof of who connects travels in the upgrade's Authorization header, never in an address; a
+ * listener answers 401 before upgrading, and refuses browsers (any Origin header). Off loopback it speaks TLS or not at
+ * all. It knows no message by name.
  */
 import { deadline } from "@std/async/deadline";
 import { admission, type Admit, type Policy } from "./admission.ts";
 import { decode, encode } from "./codec.ts";
 import { WireError } from "./error.ts";
 import { Assembler, frameBytesMax, frameRoom, framesOf, greetingFrame, greetingId } from "./frames.ts";
+import { Gate } from "./gate.ts";
 import { typeOf } from "./head.ts";
+import { Identity } from "./identity.ts";
 import { errorText, Inbox, type Link, type LinkLimits, linkLimits } from "./link.ts";
 import type { Message } from "./messages.ts";
+import { listeningTls, requireSafeAddress, type Tls } from "./tls.ts";
 
 /** Options of {@linkcode connectSocket}. */
 export interface ConnectOptions extends LinkLimits {
   /** This side's actor id. */
   id: string;
-  /** The run's token. */
-  token: string;
+  /** The run's secret, or what a process without it got in its place. */
+  token: string | Identity;
+  /** Actor that is meant to listen there. @default whoever does */
+  peer?: string;
+  tls?: Tls;
   /** Who may send what; absent lets every message in. */
   policy?: Policy;
   /** Limit for connection and greeting together. @default 10,000 */
@@ -27,7 +34,11 @@ export interface ConnectOptions extends LinkLimits {
 export interface ListenOptions extends LinkLimits {
   /** This side's actor id. */
   id: string;
-  token: string;
+  /** The run's secret, or what a process without it got in its place. */
+  token: string | Identity;
+  tls?: Tls;
+  /** Told why a request was refused; the client is not. */
+  onRefused?: (reason: string) => void;
   /** Who may send what; absent lets every message in. */
   policy?: Policy;
   /** Address to bind. @default "127.0.0.1" */
@@ -40,7 +51,7 @@ export interface ListenOptions extends LinkLimits {
 
 /** An open listener. */
 export interface Listener {
-  /** `ws://host:port/`, to be given to {@linkcode connectSocket}. */
+  /** `ws://host:port/` or `wss://host:port/`, to be given to {@linkcode connectSocket}. */
   readonly url: string;
   readonly port: number;
   /** Stops accepting and ends all links of this listener. */
@@ -54,15 +65,22 @@ export interface Listener {
  */
 export async function connectSocket(url: string, options: ConnectOptions): Promise<Link> {
   const timeoutMs = options.timeoutMs ?? 10_000;
+  requireSafeAddress(url);
   let socket: WebSocket | undefined;
+  const { authority } = options.tls ?? {};
+  const client = authority === undefined ? undefined : Deno.createHttpClient({ caCerts: [authority] });
   try {
-    socket = new WebSocket(url, { headers: { authorization: `Bearer ${options.token}` } });
+    const audience = options.peer ?? `@${new URL(url).host}`;
+    socket = new WebSocket(url, { headers: { authorization: identityOf(options).header(audience) }, client });
     return await deadline(greet(socket, options), timeoutMs);
   } catch (error) {
     socket?.close();
     const timedOut = error instanceof DOMException && error.name === "TimeoutError";
     if (!timedOut) throw new WireError(`connecting to ${url}: ${errorText(error)}`, { cause: error });
     throw new WireError(`connecting to ${url}: no answer within ${timeoutMs} ms; check that it runs and is reachable`);
+  } finally {
+    // What is connected stays so.
+    client?.close();
   }
 }
 
@@ -75,21 +93,39 @@ export function listen(options: ListenOptions, onLink: (link: Link) => void): Li
   const hostname = options.hostname ?? "127.0.0.1";
   const port = options.port ?? 0;
   const links = new Set<SocketLink>();
+  const name = hostname.includes(":") ? `[${hostname}]` : hostname;
+  const certificate = listeningTls(hostname, options.tls);
+  let gate: Gate | undefined;
   const handler = (request: Request): Response => {
-    const refusal = refuse(request, options.token);
-    if (refusal !== undefined) return refusal;
+    const refused = refusedRequest(request);
+    if (refused !== undefined) {
+      options.onRefused?.(refused.reason);
+      return refused.response;
+    }
+    let actor: string;
+    try {
+      gate ??= gateOf(options, `@${name}:${server.addr.port}`);
+      actor = gate.check(request.headers.get("authorization")).actor;
+    } catch (error) {
+      options.onRefused?.(errorText(error));
+      return new Response("wrong token\n", { status: 401 });
+    }
     // Deno's idle timer outlives the socket and would hold the process for half its time; actors beat and have deadlines.
     const { socket, response } = Deno.upgradeWebSocket(request, { idleTimeout: 0 });
     accept(socket, options).then((link) => {
+      if (link.peer !== actor) {
+        options.onRefused?.(`${link.peer} came with the token of ${actor}`);
+        return link.close(`the token is that of ${actor}`);
+      }
       links.add(link);
       link.ended.then(() => links.delete(link));
       onLink(link);
     }, (error) => socket.close(1008, errorText(error).slice(0, 60)));
     return response;
   };
-  const server = serve(hostname, port, handler);
+  const server = serve({ hostname, port, ...certificate }, handler);
   return {
-    url: `ws://${hostname.includes(":") ? `[${hostname}]` : hostname}:${server.addr.port}/`,
+    url: `${certificate === undefined ? "ws" : "wss"}://${name}:${server.addr.port}/`,
     port: server.addr.port,
     async close(): Promise<void> {
       const ended = [...links].map((link) => {
@@ -103,9 +139,26 @@ export function listen(options: ListenOptions, onLink: (link: Link) => void): Li
   };
 }
 
-function serve(hostname: string, port: number, handler: (request: Request) => Response): Deno.HttpServer<Deno.NetAddr> {
+/** Who presents itself; whoever has the run's secret speaks under its own name. */
+function identityOf({ id, token, policy }: { id: string; token: string | Identity; policy?: Policy }): Identity {
+  if (typeof token !== "string") return token;
+  return Identity.ofSecret(token, { actor: id, role: policy?.roleOf(id) ?? "actor", attempt: null });
+}
+
+function gateOf(options: ListenOptions, address: string): Gate {
+  const { id, policy } = options;
+  const roleOf = policy && ((actor: string) => policy.roleOf(actor));
+  return new Gate({ identity: identityOf(options), audiences: [id, address], roleOf });
+}
+
+function serve(
+  address: { hostname: string; port: number; cert?: string; key?: string },
+  handler: (request: Request) => Response,
+): Deno.HttpServer<Deno.NetAddr> {
+  const { hostname, port, cert, key } = address;
+  const tls = cert === undefined || key === undefined ? {} : { cert, key };
   try {
-    return Deno.serve({ hostname, port, onListen() {} }, handler);
+    return Deno.serve({ hostname, port, ...tls, onListen() {} }, handler);
   } catch (error) {
     if (error instanceof Deno.errors.AddrInUse) {
       throw new WireError(
@@ -116,23 +169,14 @@ function serve(hostname: string, port: number, handler: (request: Request) => Re
   }
 }
 
-function refuse(request: Request, token: string): Response | undefined {
-  if (request.headers.get("origin") !== null) return new Response("browsers are not served here\n", { status: 403 });
-  if (!sameText(request.headers.get("authorization") ?? "", `Bearer ${token}`)) {
-    return new Response("wrong token\n", { status: 401 });
-  }
+/** What is refused whoever sends it. */
+function refusedRequest(request: Request): { response: Response; reason: string } | undefined {
+  const refuse = (status: number, reason: string) => ({ response: new Response(`${reason}\n`, { status }), reason });
+  if (request.headers.get("origin") !== null) return refuse(403, "browsers are not served here");
   if (request.headers.get("upgrade")?.toLowerCase() !== "websocket") {
-    return new Response("this address speaks WebSocket only\n", { status: 426 });
+    return refuse(426, "this address speaks WebSocket only");
   }
   return undefined;
-}
-
-/** Compares in time that depends on the lengths only. */
-function sameText(left: string, right: string): boolean {
-  const [a, b] = [new TextEncoder().encode(left), new TextEncoder().encode(right)];
-  let difference = a.length ^ b.length;
-  for (let index = 0; index < b.length; index++) difference |= b[index] ^ a[index % Math.max(1, a.length)];
-  return difference === 0;
 }
 
 /** The client's side: waits for the listener's greeting, answers with ours. */

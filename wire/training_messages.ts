@@ -29,7 +29,12 @@ export const lifeMessages = {
   /** Host → controller: this machine takes actors. */
   "host-ready": z.strictObject({ adapters: z.array(text).max(64) }),
   /** Controller → host: start one actor. */
-  "spawn": z.strictObject({ id: actor, role: actor, environment: z.record(z.string(), z.string()) }),
+  "spawn": z.strictObject({
+    id: actor,
+    role: actor,
+    environment: z.record(z.string(), z.string()),
+    attempt: z.int().min(0).optional(),
+  }),
   /** Controller → host: end all actors at once, for attempt number `attempt` begins; answered by `halted`. */
   "halt": z.strictObject({ attempt: z.number().int().min(1) }),
   /** Host → controller: no actor is left. */

@@ -3,6 +3,8 @@
  * way, never as arguments or environment. It knows no role's options.
  */
 import { z } from "zod";
+import { type Pass, passSchema } from "../../wire/identity.ts";
+import { type Tls, tlsSchema } from "../../wire/tls.ts";
 
 /** What an actor's process needs to start. */
 export interface Bootstrap {
@@ -11,7 +13,10 @@ export interface Bootstrap {
   /** Id of the controller, the actor that is told of failures and gets heartbeats. */
   controller: string;
   controllerUrl: string;
-  token: string;
+  /** The run's secret, for hosts; for all others what lets them in until it expires. */
+  token: string | Pass;
+  /** Certificates; needed off loopback. */
+  tls?: Tls;
   /** Address to listen on, for roles that others connect to. */
   listen: string;
   /** Port to listen on; 0 takes any. */
@@ -26,7 +31,8 @@ const schema: z.ZodType<Bootstrap> = z.strictObject({
   role: z.string().min(1).max(100),
   controller: z.string().min(1).max(200),
   controllerUrl: z.string().max(2_000),
-  token: z.string().min(1).max(1_000),
+  token: z.union([z.string().min(1).max(1_000), passSchema]),
+  tls: tlsSchema.optional(),
   listen: z.string().min(1).max(255),
   listenPort: z.int().min(0).max(65_535),
   heartbeatMs: z.number().positive(),
@@ -36,6 +42,21 @@ const schema: z.ZodType<Bootstrap> = z.strictObject({
 /** The line that starts an actor's process, with its line end. */
 export function bootstrapLine(bootstrap: Bootstrap): string {
   return JSON.stringify(bootstrap) + "\n";
+}
+
+/** A later line: a newer token in place of the one that will expire. */
+export function renewalLine(token: string): string {
+  return JSON.stringify({ token }) + "\n";
+}
+
+/** The token of a {@linkcode renewalLine}; undefined for any other line. */
+export function parseRenewal(line: string): string | undefined {
+  try {
+    const { token } = JSON.parse(line);
+    return typeof token === "string" ? token : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /**

@@ -6,8 +6,10 @@
 import { deadline } from "@std/async/deadline";
 import { type Policy, refusal } from "../../wire/admission.ts";
 import { errorText, type Link } from "../../wire/link.ts";
+import type { Identity } from "../../wire/identity.ts";
 import { localMessageTypes, type Message } from "../../wire/messages.ts";
 import { connectSocket, listen, type ListenOptions } from "../../wire/socket_link.ts";
+import type { Tls } from "../../wire/tls.ts";
 import type { ActorId } from "./behavior.ts";
 import { type Clock, realClock } from "./clock.ts";
 
@@ -205,7 +207,12 @@ export class LinkNetwork implements Network {
 
 /** Options of {@linkcode openSocketNetwork}. */
 export interface SocketNetworkOptions extends Omit<NetworkOptions, "connect"> {
-  token: string;
+  /** The run's secret, or what a process without it got in its place. */
+  token: string | Identity;
+  /** Certificates; needed off loopback. */
+  tls?: Tls;
+  /** Told why a connection was refused. */
+  onRefused?: (reason: string) => void;
   /** Accepts links too when given; port 0 takes any. */
   listen?: { hostname: string; port: number };
   /** Longest wait for one connection. @default 10,000 */
@@ -227,12 +234,14 @@ export interface SocketNetwork {
  * @throws {WireError} when the address cannot be bound.
  */
 export function openSocketNetwork(options: SocketNetworkOptions): SocketNetwork {
-  const { id, token, policy } = options;
+  const { id, token, policy, tls, onRefused } = options;
   const network = new LinkNetwork({
     ...options,
-    connect: (_peer, url) => connectSocket(url, { id, token, policy, timeoutMs: options.connectTimeoutMs ?? 10_000 }),
+    connect: (peer, url) =>
+      connectSocket(url, { id, token, policy, tls, peer, timeoutMs: options.connectTimeoutMs ?? 10_000 }),
   });
-  const listenOptions: ListenOptions | undefined = options.listen && { id, token, policy, ...options.listen };
+  const listenOptions: ListenOptions | undefined = options.listen &&
+    { id, token, policy, tls, onRefused, ...options.listen };
   const listener = listenOptions && listen(listenOptions, (link) => network.adopt(link));
   return {
     network,

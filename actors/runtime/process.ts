@@ -5,10 +5,11 @@
  */
 import { deadline } from "@std/async/deadline";
 import type { Policy } from "../../wire/admission.ts";
+import { Identity } from "../../wire/identity.ts";
 import { connectSocket } from "../../wire/socket_link.ts";
 import { errorText } from "../../wire/link.ts";
 import type { Log, Role } from "./behavior.ts";
-import { type Bootstrap, parseBootstrap } from "./bootstrap.ts";
+import { type Bootstrap, parseBootstrap, parseRenewal } from "./bootstrap.ts";
 import { logLine, LogTail } from "./log.ts";
 import { type ActorEnd, runActor, stackText } from "./loop.ts";
 import { openSocketNetwork } from "./network.ts";
@@ -17,6 +18,7 @@ import { openSocketNetwork } from "./network.ts";
 export const exitCodes = { ended: 0, failed: 1, badBootstrap: 2, parentGone: 3 } as const;
 
 const bootstrapTimeoutMs = 10_000;
+const renewalCharsMax = 4_096;
 const bootstrapBytesMax = 16 * 1024 * 1024;
 
 /** Runs the one actor of this process and exits with it; never returns. */
@@ -33,14 +35,15 @@ export async function runActorProcess(
     console.error(line);
   };
   let bootstrap: Bootstrap;
+  let renew: (token: string) => void = () => {};
   try {
-    bootstrap = await readBootstrap();
+    bootstrap = await readBootstrap((token) => renew(token));
   } catch (error) {
     log("error", errorText(error));
     Deno.exit(exitCodes.badBootstrap);
   }
   try {
-    const end = await runWith(bootstrap, { roles, log, tail, policy });
+    const end = await runWith(bootstrap, { roles, log, tail, policy, onToken: (take) => renew = take });
     Deno.exit(end.error === undefined ? exitCodes.ended : exitCodes.failed);
   } catch (error) {
     log("error", error instanceof Error ? stackText(error) : String(error));
@@ -50,15 +53,24 @@ export async function runActorProcess(
 
 async function runWith(
   bootstrap: Bootstrap,
-  parts: { roles: Readonly<Record<string, Role>>; log: Log; tail: LogTail; policy: Policy | undefined },
+  parts: {
+    roles: Readonly<Record<string, Role>>;
+    log: Log;
+    tail: LogTail;
+    policy: Policy | undefined;
+    /** Calls back with each newer token that the parent sends. */
+    onToken: (renew: (token: string) => void) => void;
+  },
 ): Promise<ActorEnd> {
-  const { id, controller, token } = bootstrap;
+  const { id, controller, tls } = bootstrap;
+  const token = typeof bootstrap.token === "string" ? bootstrap.token : new Identity(bootstrap.token);
+  if (typeof token !== "string") parts.onToken((newer) => token.renew(newer));
   const { policy } = parts;
   const role = Object.hasOwn(parts.roles, bootstrap.role) ? parts.roles[bootstrap.role] : undefined;
   if (role === undefined) throw new TypeError(`starting ${id}: role "${bootstrap.role}" is unknown`);
   const listen = role.listens ? { hostname: bootstrap.listen, port: bootstrap.listenPort } : undefined;
-  const opened = openSocketNetwork({ id, token, policy, listen });
-  const link = await connectSocket(bootstrap.controllerUrl, { id, token, policy });
+  const opened = openSocketNetwork({ id, token, tls, policy, listen });
+  const link = await connectSocket(bootstrap.controllerUrl, { id, token, tls, policy, peer: controller });
   if (link.peer !== controller) throw new TypeError(`starting ${id}: expected ${controller}, found ${link.peer}`);
   opened.network.addUrl(controller, bootstrap.controllerUrl);
   const behavior = await role.create({
@@ -91,7 +103,7 @@ async function runWith(
 }
 
 /** Reads the first line of stdin, then watches for its end in the background. */
-async function readBootstrap(): Promise<Bootstrap> {
+async function readBootstrap(onToken: (token: string) => void): Promise<Bootstrap> {
   const reader = Deno.stdin.readable.getReader();
   const decoder = new TextDecoder();
   let text = "";
@@ -108,13 +120,23 @@ async function readBootstrap(): Promise<Bootstrap> {
     }
   };
   const bootstrap = parseBootstrap(await deadline(readLine(), bootstrapTimeoutMs));
-  exitWithParent(reader);
+  exitWithParent(reader, { rest: text.slice(text.indexOf("\n") + 1), onToken });
   return bootstrap;
 }
 
-async function exitWithParent(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<void> {
+async function exitWithParent(
+  reader: ReadableStreamDefaultReader<Uint8Array>,
+  { rest, onToken }: { rest: string; onToken: (token: string) => void },
+): Promise<void> {
+  const decoder = new TextDecoder();
   try {
-    while (!(await reader.read()).done);
+    while (true) {
+      const { value, done } = await reader.read();
+      if (done) break;
+      const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
+      rest = (lines.pop() ?? "").slice(0, renewalCharsMax);
+      for (const token of lines.map(parseRenewal)) if (token !== undefined) onToken(token);
+    }
   } catch {
     // A broken pipe says the same as its end.
   }

@@ -5,7 +5,7 @@
 import { deadline } from "@std/async/deadline";
 import { errorText, type Link } from "../../wire/link.ts";
 import type { ActorId, Role } from "./behavior.ts";
-import { type Bootstrap, bootstrapLine } from "./bootstrap.ts";
+import { type Bootstrap, bootstrapLine, renewalLine } from "./bootstrap.ts";
 import { type Clock, realClock } from "./clock.ts";
 import { logLine, LogTail, oneLine } from "./log.ts";
 import { type ActorHandle, runActor, stackText } from "./loop.ts";
@@ -45,6 +45,8 @@ export interface SpawnOptions extends SpawnHooks {
   permissions: readonly string[];
   /** Environment of the process, beside the few variables that Deno itself needs. */
   env?: Readonly<Record<string, string>>;
+  /** Gives the process a newer token every `everyMs`. */
+  renewal?: { everyMs: number; token(): string };
   /** Module to run; it calls `runActorProcess` when its first argument is `actor`. */
   entry: string | URL;
 }
@@ -87,10 +89,15 @@ export function spawnActor(options: SpawnOptions): SpawnedActor {
   const writer = process.stdin.getWriter();
   // Held open: its end tells the child that the parent is gone. A child that dies at once breaks the pipe, and says why itself.
   writer.write(new TextEncoder().encode(bootstrapLine(bootstrap))).catch(() => {});
+  const { renewal } = options;
+  const renew = () => writer.write(new TextEncoder().encode(renewalLine(renewal?.token() ?? ""))).catch(() => {});
+  const renewing = renewal && setInterval(renew, renewal.everyMs);
+  if (renewing !== undefined) Deno.unrefTimer(renewing);
   const output = Promise.all([readLines(process.stdout, onLine), readLines(process.stderr, onLine)]);
   const exited = process.status.then(async ({ code, signal }) => {
     // A grandchild may keep the pipe open; it must not keep us.
     await deadline(output, 2_000).catch(() => {});
+    clearInterval(renewing);
     await writer.close().catch(() => {});
     const exit = { code, signal };
     options.onExit?.(exit);

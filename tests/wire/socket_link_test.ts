@@ -2,11 +2,17 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { deadline } from "@std/async/deadline";
 import { WireError } from "../../wire/error.ts";
 import { frameKind, greetingFrame } from "../../wire/frames.ts";
+import { Identity } from "../../wire/identity.ts";
 import type { Link } from "../../wire/link.ts";
 import { connectSocket, listen, type Listener } from "../../wire/socket_link.ts";
 import { linkExam } from "./link_exam.ts";
 
 const token = "right-token";
+
+/** What the actor `right` shows the listener `left`. */
+function proof(): string {
+  return Identity.ofSecret(token, { actor: "right", role: "actor", attempt: null }).header("left");
+}
 
 linkExam("socket", async (limits) => {
   const accepted = Promise.withResolvers<Link>();
@@ -27,7 +33,7 @@ async function withListener(test: (listener: Listener, links: Link[]) => Promise
 
 /** How a bare WebSocket ends after `act` has used it. */
 async function bareSocket(url: string, act: (socket: WebSocket) => void): Promise<CloseEvent> {
-  const socket = new WebSocket(url, { headers: { authorization: `Bearer ${token}` } });
+  const socket = new WebSocket(url, { headers: { authorization: proof() } });
   const end = new Promise<CloseEvent>((resolve) => socket.onclose = resolve);
   socket.onopen = () => act(socket);
   return await deadline(end, 15_000);
@@ -47,7 +53,7 @@ Deno.test("a wrong token is refused with 401 before the upgrade, and the error s
 
 Deno.test("a page in a browser is refused even with the right token", async () => {
   await withListener(async (listener, links) => {
-    const headers = { authorization: `Bearer ${token}`, origin: "http://localhost", upgrade: "websocket" };
+    const headers = { authorization: proof(), origin: "http://localhost", upgrade: "websocket" };
     const response = await fetch(listener.url.replace("ws:", "http:"), { headers });
     await response.body?.cancel();
     assertEquals([response.status, links.length], [403, 0]);
@@ -57,7 +63,7 @@ Deno.test("a page in a browser is refused even with the right token", async () =
 Deno.test("plain HTTP is told that only WebSocket is spoken", async () => {
   await withListener(async (listener) => {
     const response = await fetch(listener.url.replace("ws:", "http:"), {
-      headers: { authorization: `Bearer ${token}` },
+      headers: { authorization: proof() },
     });
     await response.body?.cancel();
     assertEquals(response.status, 426);
