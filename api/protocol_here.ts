@@ -55,7 +55,7 @@ function embedding(
   if (features === "trunk") return moduleEmbedding(trunk);
   const head = projectionHead({ device, seed: 0, prefix: "head.", ...headOf(opened) });
   loadStateDict(head, partOf(opened, "head."));
-  return moduleEmbedding(new Sequence([trunk, head]));
+  return moduleEmbedding(new Sequence([trunk, head]), { trunk });
 }
 
 /** Features of image files, one row each. */

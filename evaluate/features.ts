@@ -8,18 +8,33 @@ import { ImageCache } from "../data/image_cache.ts";
 import { type ImageSource, UnreadableImageError } from "../data/source.ts";
 import type { Device } from "../device/device.ts";
 import type { Module } from "../nn/module.ts";
+import { trunkShape } from "../nn/trunk_shape.ts";
+import type { Trunk } from "../nn/trunks.ts";
 import { augment, type AugmentCrop, type Normalisation } from "../tensor/augment.ts";
 import { Tape } from "../tensor/tape.ts";
 import { freeTensors, readTensors, type Tensor } from "../tensor/tensor.ts";
 import { type Matrix, matrixFrom } from "./matrix.ts";
 
 /** Images `[N, size, size, 3]` → features `[N, …]`, on a tape without gradients. */
-export type Embed = (images: Tensor, tape: Tape) => Promise<Tensor> | Tensor;
+export interface Embed {
+  (images: Tensor, tape: Tape): Promise<Tensor> | Tensor;
+  /** Numbers of the largest tensor that one image of `size` pixels needs; batches are made small enough for a buffer. */
+  readonly largestOutput?: (size: number) => number;
+}
 
-/** A trunk (or any module) in evaluation mode, with its running statistics. */
-export function moduleEmbedding(module: Module): Embed {
-  return (images, tape) =>
+/** A trunk (or any module, with the trunk in it) in evaluation mode, with its running statistics. */
+export function moduleEmbedding(module: Module, { trunk }: { trunk?: Pick<Trunk, "spec"> } = {}): Embed {
+  const embed = (images: Tensor, tape: Tape) =>
     module.forward(images, { tape, training: false, updateStatistics: false, pass: "evaluation" });
+  const inner = trunk ?? (isTrunk(module) ? module : undefined);
+  if (inner === undefined) return embed;
+  const layers = trunkShape(inner.spec).parts.flatMap((part) => part.layers);
+  const largestOutput = (size: number) => Math.max(...layers.map((layer) => layer.outputs(size)));
+  return Object.assign(embed, { largestOutput });
+}
+
+function isTrunk(module: Module): module is Trunk {
+  return "spec" in module;
 }
 
 /** Reads decoded images by number, remembering some; `null` for one that cannot be read. */
@@ -112,7 +127,7 @@ export interface ExtractOptions {
   readonly size: number;
   /** @default "whole" */
   readonly view?: View;
-  /** Images at a time. @default 64 */
+  /** Images at a time, or fewer where the embedding says that its tensors would not fit. @default 64 */
   readonly batch?: number;
   /** @default ImageNet's mean and standard deviation */
   readonly normalisation?: Normalisation;
@@ -143,7 +158,8 @@ export async function extractFeatures(options: ExtractOptions): Promise<Extracte
 
 /** The same; `undefined` when not one of the images can be read. */
 export async function extractReadable(options: ExtractOptions): Promise<Extracted | undefined> {
-  const { images, ids, batch = 64, progress } = options;
+  const { images, ids, progress } = options;
+  const batch = Math.min(options.batch ?? 64, imagesMax(options));
   const parts: Float32Array<ArrayBuffer>[] = [], kept: number[] = [];
   const load = (first: number) => Promise.all(ids.slice(first, first + batch).map((id) => images.read(id)));
   let next = load(0);
@@ -163,6 +179,13 @@ export async function extractReadable(options: ExtractOptions): Promise<Extracte
   const data = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
   parts.reduce((at, part) => (data.set(part, at), at + part.length), 0);
   return { features: matrixFrom(data, data.length / kept.length), ids: kept };
+}
+
+/** Images whose largest tensor, in f32, still fits into one binding. */
+function imagesMax({ device, embed, size }: ExtractOptions): number {
+  if (embed.largestOutput === undefined) return Infinity;
+  const { bindingBytesMax, bufferBytesMax } = device.adapter.limits;
+  return Math.max(1, Math.floor(Math.min(bindingBytesMax, bufferBytesMax) / (4 * embed.largestOutput(size))));
 }
 
 async function embedBatch(

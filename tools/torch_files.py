@@ -112,7 +112,9 @@ def check(folder):
 
 
 def names(folder):
-    builders = ["regnet_y_400mf", "regnet_y_800mf", "regnet_y_1_6gf", "regnet_y_3_2gf", "regnet_y_8gf", "regnet_y_16gf"]
+    builders = ["regnet_y_400mf", "regnet_y_800mf", "regnet_y_1_6gf", "regnet_y_3_2gf", "regnet_y_8gf", "regnet_y_16gf",
+                "regnet_x_400mf", "regnet_x_800mf", "regnet_x_1_6gf", "regnet_x_3_2gf", "regnet_x_8gf", "regnet_x_16gf",
+                "regnet_x_32gf", "resnet50", "resnet101", "resnet152", "resnext101_32x8d"]
     shapes = lambda net: [[name, list(tensor.shape)] for name, tensor in net.state_dict().items()]
     with open(os.path.join(folder, "names.json"), "w") as f:
         json.dump({name: shapes(getattr(torchvision.models, name)()) for name in builders}, f)

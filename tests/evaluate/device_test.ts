@@ -2,9 +2,11 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects, assertStringIn
 import sharp from "sharp";
 import { type ImageSource } from "../../data/source.ts";
 import { deviceLinearProbe } from "../../evaluate/device_probe.ts";
-import { deviceSimilarity } from "../../evaluate/device_similarity.ts";
+import { deviceNeighbours, deviceSimilarity } from "../../evaluate/device_similarity.ts";
 import { evaluate } from "../../evaluate/evaluate.ts";
-import { extractFeatures, moduleEmbedding, openImages } from "../../evaluate/features.ts";
+import { type Embed, extractFeatures, moduleEmbedding, openImages } from "../../evaluate/features.ts";
+import { Sequence } from "../../nn/heads.ts";
+import { buildTrunk } from "../../nn/trunks.ts";
 import { knnAccuracy } from "../../evaluate/knn.ts";
 import { linearProbe } from "../../evaluate/linear_probe.ts";
 import { pixelEmbedding } from "../../evaluate/pixels.ts";
@@ -54,7 +56,7 @@ eachDevice("k-NN gives the same accuracy on the device as on the CPU", async (de
   const test = clusters({ count: 101, classes: 6, columns: 9, spread: 1.2, seed: 9 });
   const expected = await knnAccuracy(train, test);
   assert(expected > 0.3 && expected < 1, `accuracy ${expected}`);
-  assertAlmostEquals(await knnAccuracy(train, test, { similarity: deviceSimilarity(device) }), expected, 1e-9);
+  assertAlmostEquals(await knnAccuracy(train, test, { nearest: deviceNeighbours(device) }), expected, 1e-9);
 });
 
 eachDevice("the linear probe gives the same accuracy on the device as on the CPU", async (device) => {
@@ -157,4 +159,32 @@ eachDevice("evaluate() fills a report, in which a collapsed network scores nothi
   for (const part of ["network", "collapsed", "pixels", "k-NN", "linear probe", "retrieval top-1", "MRR", "chance"]) {
     assertStringIncludes(text, part);
   }
+});
+
+eachDevice("batches are made small enough for the adapter's buffers, with the same features", async (device) => {
+  const images = openImages(await colours({ red: [255, 0, 0], green: [0, 51, 0], blue: [0, 0, 255] }));
+  const extract = async (embed: Embed) => {
+    const done: number[] = [];
+    const options = { device, images, ids: [0, 1, 2], embed, size: 4, progress: (count: number) => done.push(count) };
+    return { features: (await extractFeatures(options)).features, done };
+  };
+  const { bindingBytesMax, bufferBytesMax } = device.adapter.limits;
+  const numbersMax = Math.min(bindingBytesMax, bufferBytesMax) / 4;
+  const plain = await extract(pixelEmbedding);
+  const embed: Embed = Object.assign((...given: Parameters<Embed>) => pixelEmbedding(...given), {
+    largestOutput: (size: number) => size / 4 * numbersMax / 2,
+  });
+  const small = await extract(embed);
+  assertEquals([plain.done, small.done], [[3], [2, 3]]);
+  assertEquals(small.features, plain.features);
+});
+
+eachDevice("a trunk tells the largest tensor that an image needs", async (device) => {
+  const trunk = buildTrunk({ widths: [8], depths: [1], groupWidth: 8, stemWidth: 4 }, { device, seed: undefined });
+  // The block's first convolution still has the stem's 4 × 4 pixels, and 8 channels.
+  assertEquals(moduleEmbedding(trunk).largestOutput?.(8), 4 * 4 * 8);
+  assertEquals(moduleEmbedding(new Sequence([trunk])).largestOutput, undefined);
+  assertEquals(moduleEmbedding(new Sequence([trunk]), { trunk }).largestOutput?.(8), 4 * 4 * 8);
+  freeTensors([...trunk.parameters(), ...trunk.buffers()].map(({ tensor }) => tensor));
+  await Promise.resolve();
 });
