@@ -3,7 +3,7 @@
  * same things, retrieval, beside raw pixels. It knows no checkpoint and no run.
  */
 import { deviceLinearProbe } from "./device_probe.ts";
-import { deviceSimilarity } from "./device_similarity.ts";
+import { deviceSimilarity, nearestOn } from "./device_similarity.ts";
 import type { Device } from "../device/device.ts";
 import type { Normalisation } from "../tensor/augment.ts";
 import { type Embed, type Extracted, extractFeatures, type ImageReader, type View } from "./features.ts";
@@ -37,7 +37,7 @@ export interface EvaluateOptions {
   /** Images at a time. @default 64 */
   readonly batch?: number;
   readonly normalisation?: Normalisation;
-  readonly knn?: Omit<KnnOptions, "similarity">;
+  readonly knn?: Omit<KnnOptions, "nearest">;
   readonly probe?: ProbeOptions;
   /** Called as features are extracted: what, how many images of how many. */
   readonly progress?: (name: string, done: number, total: number) => void;
@@ -97,7 +97,7 @@ export async function evaluateFeatures(
   return {
     name,
     width: train.features.columns,
-    knn: await knnAccuracy(sets.train, sets.test, { ...knn, similarity: deviceSimilarity(device) }),
+    knn: await knnAccuracy(sets.train, sets.test, { ...knn, nearest: nearestOn(device) }),
     linear: await probeAccuracyOf(sets.train, sets.test, options),
     ...(found === undefined ? {} : { retrieval: found }),
   };

@@ -4,7 +4,9 @@
  * however ties are broken, so that collapsed features, which tie everywhere, score nothing. It knows no image.
  */
 import { type Matrix, normalizeRows, requireFinite } from "./matrix.ts";
-import { cpuSimilarity, type Similarity, TIE_TOLERANCE } from "./similarity.ts";
+import { kthLargest } from "./kth_largest.ts";
+import { type Neighbours, neighboursBy } from "./neighbours.ts";
+import { TIE_TOLERANCE } from "./similarity.ts";
 
 /** Rows with a class each. */
 export interface Labelled {
@@ -20,32 +22,7 @@ export interface KnnOptions {
   /** Temperature T of the vote exp(cosine / T). @default 0.07 */
   readonly temperature?: number;
   /** @default on the CPU */
-  readonly similarity?: Similarity;
-}
-
-/**
- * The k-th largest of `scores` (k from 1), by quickselect on a copy.
- */
-export function kthLargest(scores: Float32Array, k: number): number {
-  const values = Float32Array.from(scores);
-  let low = 0, high = values.length - 1;
-  const target = k - 1;
-  while (low < high) {
-    const pivot = values[(low + high) >> 1];
-    let left = low, right = high;
-    while (left <= right) {
-      while (values[left] > pivot) left++;
-      while (values[right] < pivot) right--;
-      if (left > right) break;
-      const kept = values[left];
-      values[left++] = values[right];
-      values[right--] = kept;
-    }
-    if (target <= right) high = right;
-    else if (target >= left) low = left;
-    else break;
-  }
-  return values[target];
+  readonly nearest?: Neighbours;
 }
 
 /** What {@linkcode isSurelyRight} needs beside the scores. */
@@ -104,26 +81,24 @@ export interface KnnSetting {
 
 /**
  * Rank of each test row's own class among the votes of its nearest training rows ({@linkcode worstClassRank}), for several
- * settings over one computation of the scores.
+ * settings over one computation of the scores. Items that are farther than the k-th nearest have no part in a vote.
  *
  * @throws RangeError when a set is empty, features and labels do not match, or a feature is not finite
  */
 export async function knnRanks(
   train: Labelled,
   test: Labelled,
-  { settings, similarity = cpuSimilarity }: { settings: readonly KnnSetting[]; similarity?: Similarity },
+  { settings, nearest = neighboursBy() }: { settings: readonly KnnSetting[]; nearest?: Neighbours },
 ): Promise<Uint32Array<ArrayBuffer>[]> {
   const classes = requireLabels(train, test);
   const gallery = normalizeRows(train.features);
   const ranks = settings.map(() => new Uint32Array(test.features.rows));
-  for await (const block of similarity(normalizeRows(test.features), gallery)) {
-    for (let row = 0; row < block.rows; row++) {
-      const scores = block.scores.subarray(row * gallery.rows, (row + 1) * gallery.rows);
-      const query = block.first + row, label = test.labels[query];
-      settings.forEach((setting, s) => {
-        ranks[s][query] = worstClassRank(scores, { labels: train.labels, classes, label, ...setting });
-      });
-    }
+  const count = Math.min(gallery.rows, Math.max(1, ...settings.map(({ neighbours }) => neighbours)));
+  for await (const { query, items, scores } of nearest(normalizeRows(test.features), gallery, { count })) {
+    const label = test.labels[query], labels = Uint32Array.from(items, (item) => train.labels[item]);
+    settings.forEach((setting, s) => {
+      ranks[s][query] = worstClassRank(scores, { labels, classes, label, ...setting });
+    });
   }
   return ranks;
 }
@@ -134,8 +109,8 @@ export async function knnRanks(
  * @throws RangeError when a set is empty, features and labels do not match, or a feature is not finite
  */
 export async function knnAccuracy(train: Labelled, test: Labelled, options: KnnOptions = {}): Promise<number> {
-  const { neighbours = 20, temperature = 0.07, similarity } = options;
-  const [ranks] = await knnRanks(train, test, { settings: [{ neighbours, temperature }], similarity });
+  const { neighbours = 20, temperature = 0.07, nearest } = options;
+  const [ranks] = await knnRanks(train, test, { settings: [{ neighbours, temperature }], nearest });
   return ranks.filter((rank) => rank === 1).length / ranks.length;
 }
 

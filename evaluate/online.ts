@@ -2,7 +2,7 @@
  * Top-1 accuracy of a network that is still being trained, with the figures of `evaluate.ts`: the last snapshot of a run
  * gets what the finished run gets. It knows no checkpoint and no actor.
  */
-import { deviceSimilarity } from "./device_similarity.ts";
+import { nearestOn } from "./device_similarity.ts";
 import { type EvaluateOptions, labelled, probeAccuracyOf } from "./evaluate.ts";
 import { type Embed, extractFeatures } from "./features.ts";
 import { knnAccuracy } from "./knn.ts";
@@ -40,7 +40,7 @@ export async function judge(options: JudgeOptions): Promise<OnlineResult[]> {
   const results: OnlineResult[] = [];
   for (const name of protocols) {
     const top1 = name === "knn"
-      ? await knnAccuracy(train, test, { similarity: deviceSimilarity(device) })
+      ? await knnAccuracy(train, test, { nearest: nearestOn(device) })
       : await probeAccuracyOf(train, test, { device, protocol });
     results.push({ protocol: name, top1 });
   }

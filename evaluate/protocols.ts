@@ -9,7 +9,7 @@ import type { Normalisation } from "../tensor/augment.ts";
 import { averagePrecision, meanAveragePrecision } from "./average_precision.ts";
 import { type ClassificationResult, classificationResult, scoreRanks } from "./classification.ts";
 import { trainClassifier } from "./classifier.ts";
-import { deviceSimilarity } from "./device_similarity.ts";
+import { deviceSimilarity, nearestOn } from "./device_similarity.ts";
 import { type Embed, type Extracted, extractFeatures, type ExtractOptions, type ImageReader } from "./features.ts";
 import { knnRanks } from "./knn.ts";
 import type { Labelled } from "./knn.ts";
@@ -183,7 +183,7 @@ async function knn(sets: Sets, { device, protocol, settings = {} }: ProtocolRun)
   const test = labelled(sets.test, protocol);
   const ranks = await knnRanks(labelled(sets.train, protocol), test, {
     settings: wanted,
-    similarity: deviceSimilarity(device),
+    nearest: nearestOn(device),
   });
   const rows = wanted.map(({ neighbours, temperature }, i) => {
     const result = classificationResult(ranks[i], test.labels, { classes: protocol.classes.length });

@@ -20,7 +20,8 @@ export type Similarity = (queries: Matrix, gallery: Matrix) => AsyncIterable<Sco
  */
 export const TIE_TOLERANCE = 1e-6;
 
-const BLOCK_FLOATS = 1 << 20;
+/** Scores of a block: 4 MiB. */
+export const BLOCK_FLOATS = 1 << 20;
 
 /** Queries in a block, so that its scores take about 4 MiB. */
 export function blockRows(gallery: Matrix): number {

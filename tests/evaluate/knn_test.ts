@@ -1,13 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
-import {
-  isSurelyRight,
-  knnAccuracy,
-  knnRanks,
-  type KnnSetting,
-  kthLargest,
-  type Labelled,
-} from "../../evaluate/knn.ts";
+import { isSurelyRight, knnAccuracy, knnRanks, type KnnSetting, type Labelled } from "../../evaluate/knn.ts";
+import { kthLargest } from "../../evaluate/kth_largest.ts";
 import { normalizeRows } from "../../evaluate/matrix.ts";
 import { clusters, collapsed, rows } from "./sets.ts";
 
