@@ -299,15 +299,12 @@ class Controller {
   }
 
   #end(state: ControllerState): Effect[] {
-    if (!state.interrupted && probing.probesLeft(state)) {
-      state.phase = "judging";
-      return [];
-    }
-    return this.#finish(state);
+    return probing.waitsForLast(state) ? [] : this.#finish(state);
   }
 
   #finish(state: ControllerState): Effect[] {
     const { step, saved } = state;
+    probing.tellUnjudged(state, this.ports);
     const outcome = step >= state.steps && state.steps > 0 ? "finished" : "interrupted";
     this.ports.emit({ kind: "ended", outcome, step, digest: saved?.digest ?? "", folder: saved?.folder ?? "" });
     return this.#stopAll(state, outcome);

@@ -108,8 +108,8 @@ export type RunEvent =
   | { readonly kind: "moving"; readonly step: number; readonly hosts: readonly string[] }
   | { readonly kind: "step"; readonly record: StepRecord; readonly steps: number }
   | { readonly kind: "probe"; readonly record: ProbeRecord }
-  /** The evaluator was busy with an older snapshot until that of step `for` came. */
-  | { readonly kind: "probe-skipped"; readonly step: number; readonly for: number }
+  /** The evaluator was busy with an older snapshot until that of step `for` came, or, when null, the run ended. */
+  | { readonly kind: "probe-skipped"; readonly step: number; readonly for: number | null }
   | {
     /** The evaluator ended; training goes on, and no more snapshots are judged unless it starts anew. */
     readonly kind: "evaluator-lost";

@@ -57,6 +57,19 @@ export function probesLeft(state: ControllerState): boolean {
   return state.probing.evaluator !== "gone" && pinnedSteps(state).length > 0;
 }
 
+/** Whether the run's end waits: for a snapshot that is being judged or waits for it, unless the run is interrupted. */
+export function waitsForLast(state: ControllerState): boolean {
+  if (state.interrupted || !probesLeft(state)) return false;
+  state.phase = "judging";
+  return true;
+}
+
+/** Says which snapshots nobody will judge any more. */
+export function tellUnjudged(state: ControllerState, ports: ControllerPorts): void {
+  if (!probesLeft(state)) return;
+  for (const step of pinnedSteps(state)) ports.emit({ kind: "probe-skipped", step, for: null });
+}
+
 /** Starts the evaluator beside the other actors, if the run wants one. */
 export function startEvaluator(state: ControllerState, config: TrainConfig): Effect[] {
   const { probing } = state;

@@ -52,9 +52,7 @@ export class Progress {
       case "probe":
         return this.#line(probeLine(event.record));
       case "probe-skipped":
-        return this.#line(
-          `the snapshot before step ${event.step} was not judged: the evaluator was busy until that of step ${event.for}`,
-        );
+        return this.#line(skippedLine(event));
       case "evaluator-lost":
         return this.#line(evaluatorLine(event));
       case "images-replaced":
@@ -110,6 +108,12 @@ export function restartLine(
 /** A probe's result in one line. */
 export function probeLine({ step, probe, top1, seconds }: ProbeRecord): string {
   return `before step ${step}: ${probe} top-1 ${(100 * top1).toFixed(1)}% (${seconds.toFixed(0)} s)`;
+}
+
+/** Which snapshot has no result, and why, in one line. */
+function skippedLine({ step, for: next }: Extract<RunEvent, { kind: "probe-skipped" }>): string {
+  const why = next === null ? "the run ended first" : `the evaluator was busy until that of step ${next}`;
+  return `the snapshot before step ${step} was not judged: ${why}`;
 }
 
 /** What became of the evaluator, in one line. */

@@ -154,7 +154,7 @@ Deno.test("only the end of the run waits for the evaluator, until it has judged,
   });
   assert(judged.includes("probe"));
   assert(ended((run) => run.say("self", { type: "alarm", name: "probe" })).includes("evaluator-lost"));
-  ended((run) => run.say("self", { type: "stop", reason: "interrupted" }));
+  assert(ended((run) => run.say("self", { type: "stop", reason: "interrupted" })).includes("probe-skipped"));
   // A trainer that is lost by then has nothing left to do.
   assert(!ended((run) => run.say("trainer-0", { type: "failed", error: "gone", logTail: [] })).includes("failed"));
 });
