@@ -6,6 +6,7 @@
 import { adapterOf } from "../actors/seats.ts";
 import type { TrainConfig } from "../config.ts";
 import {
+  batchOf,
   type Extracted,
   extractFeatures,
   type ExtractOptions,
@@ -24,9 +25,6 @@ export interface ShareRequest extends Pick<ProtocolRequest, "weights" | "data" |
   readonly view?: View;
   readonly adapter: { readonly provider: string; readonly name?: string };
 }
-
-/** Images at a time; the same in every process, so that all see the same batches. */
-const BATCH = 64;
 
 /** A function like {@linkcode extractFeatures} that several processes work for, until it is closed. */
 export interface SharedExtraction {
@@ -68,13 +66,15 @@ export function startSharing(
   return {
     async extract(options) {
       const { ids, images, progress } = options;
+      // The same in every process whose adapter is like this one, so that all see the same batches.
+      const batch = batchOf(options);
       const here: ExtractWorker = {
         name: `process 1 of ${trainers}`,
-        extract: (chunk) => extractReadable({ ...options, ids: chunk, batch: BATCH, progress: undefined }),
+        extract: (chunk) => extractReadable({ ...options, ids: chunk, batch, progress: undefined }),
       };
       const found = await shareExtraction(ids, {
         workers: [here, ...clients.map((client, i) => helper(client, i + 1, options))],
-        batch: BATCH,
+        batch,
         progress,
         onLoss: (worker, error) =>
           log(`${worker} failed, the others go on: ${error instanceof Error ? error.message : error}`),

@@ -159,7 +159,7 @@ export async function extractFeatures(options: ExtractOptions): Promise<Extracte
 /** The same; `undefined` when not one of the images can be read. */
 export async function extractReadable(options: ExtractOptions): Promise<Extracted | undefined> {
   const { images, ids, progress } = options;
-  const batch = Math.min(options.batch ?? 64, imagesMax(options));
+  const batch = batchOf(options);
   const parts: Float32Array<ArrayBuffer>[] = [], kept: number[] = [];
   const load = (first: number) => Promise.all(ids.slice(first, first + batch).map((id) => images.read(id)));
   let next = load(0);
@@ -181,11 +181,12 @@ export async function extractReadable(options: ExtractOptions): Promise<Extracte
   return { features: matrixFrom(data, data.length / kept.length), ids: kept };
 }
 
-/** Images whose largest tensor, in f32, still fits into one binding. */
-function imagesMax({ device, embed, size }: ExtractOptions): number {
-  if (embed.largestOutput === undefined) return Infinity;
+/** Images at a time: as many as are wanted, if the largest tensor, in f32, still fits into one binding. */
+export function batchOf({ device, embed, size, batch = 64 }: ExtractOptions): number {
+  if (embed.largestOutput === undefined) return batch;
   const { bindingBytesMax, bufferBytesMax } = device.adapter.limits;
-  return Math.max(1, Math.floor(Math.min(bindingBytesMax, bufferBytesMax) / (4 * embed.largestOutput(size))));
+  const imagesMax = Math.floor(Math.min(bindingBytesMax, bufferBytesMax) / (4 * embed.largestOutput(size)));
+  return Math.min(batch, Math.max(1, imagesMax));
 }
 
 async function embedBatch(
