@@ -16,9 +16,12 @@ import { compareSwavLoss } from "./swav_loss.ts";
 
 type Comparison = (folder: string, device: Device) => Promise<ReferenceRow[]>;
 
+const GOLDEN = decodeURIComponent(new URL("../golden", import.meta.url).pathname);
+
 const COMPARISONS: readonly (readonly [string, Comparison])[] = [
   ["1 regnety", compareRegnety],
-  ["1b resnet", compareResnet],
+  // Not of generate.py, whose folder may be another.
+  ["1b resnet", (_folder, device) => compareResnet(GOLDEN, device)],
   ["2 sinkhorn", compareSinkhorn],
   ["3 swav_loss", compareSwavLoss],
   ["4 larc", compareLarc],
@@ -55,7 +58,7 @@ async function runCase(name: string, compare: () => Promise<ReferenceRow[]>): Pr
 }
 
 if (import.meta.main) {
-  const folder = Deno.env.get("REFERENCE_DIR") ?? decodeURIComponent(new URL("../golden", import.meta.url).pathname);
+  const folder = Deno.env.get("REFERENCE_DIR") ?? GOLDEN;
   const [provider] = (Deno.env.get("SEER_TEST_PROVIDERS")?.split(",") ?? ["auto"]) as (Provider | "auto")[];
   const device = await openDevice({ provider });
   console.log(`Reference ${folder}, adapter ${device.adapter.name} [${device.adapter.provider}]`);

@@ -19,7 +19,13 @@ export const PUBLISHED: Readonly<Record<string, TrunkName>> = {
   "regnet_y_8gf": "regnety_8gf",
   "resnet50": "resnet_50",
   "resnext101_32x8d": "resnext_101_32x8d",
+  "regnet_x_400mf": "regnetx_400mf",
+  "regnet_x_8gf": "regnetx_8gf",
+  "resnet101": "resnet_101",
 };
+
+/** Files with logits, of generate.py and generate_trunks.py; other seeds of the first may come without the second. */
+const FILES = ["published_networks", "published_trunks"];
 
 const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   let value = byte;
@@ -62,16 +68,35 @@ export function formulaWeights(model: Pick<Module, "parameters" | "buffers">): S
   );
 }
 
-/** Rows for the networks named by torchvision's names, of `folder`'s published_networks.safetensors. */
+interface PublishedFacts {
+  readonly image_size: number;
+  readonly parameters: number;
+}
+
+/** Logits and facts of every network in `folder`'s files. */
+async function publishedLogits(folder: string): Promise<Map<string, PublishedFacts & { logits: Float32Array }>> {
+  const found = new Map<string, PublishedFacts & { logits: Float32Array }>();
+  for (const file of FILES) {
+    if (!await Deno.stat(`${folder}/${file}.safetensors`).then(() => true, () => false)) continue;
+    const reference = await referenceArrays(folder, file);
+    for (const [name, facts] of Object.entries(reference.setting<Record<string, PublishedFacts>>("networks"))) {
+      found.set(name, { ...facts, logits: reference.numbers(`logits.${name}`) });
+    }
+  }
+  return found;
+}
+
+/** Rows for the networks named by torchvision's names; without names for all that the files have. */
 export async function comparePublishedNetworks(
   folder: string,
-  { device, names = Object.keys(PUBLISHED) }: { device: Device; names?: readonly string[] },
+  { device, names }: { device: Device; names?: readonly string[] },
 ): Promise<ReferenceRow[]> {
-  const reference = await referenceArrays(folder, "published_networks");
-  const networks = reference.setting<Record<string, { image_size: number; parameters: number }>>("networks");
+  const networks = await publishedLogits(folder);
   const rows: ReferenceRow[] = [];
-  for (const name of names) {
-    const { image_size: size, parameters } = networks[name];
+  for (const name of names ?? Object.keys(PUBLISHED).filter((name) => networks.has(name))) {
+    const expected = networks.get(name);
+    if (expected === undefined) throw new Error(`${folder} must have logits of ${name}, it has none`);
+    const { image_size: size, parameters, logits: reference } = expected;
     const trunk = buildTrunk(trunkSpec(PUBLISHED[name], { rule: "torchvision" }), { device, seed: undefined });
     const fc = classifier({ device, seed: undefined, dim: trunk.width, classes: 1000 });
     const modules = [trunk, fc];
@@ -85,7 +110,7 @@ export async function comparePublishedNetworks(
     const logits = await fc.forward(await trunk.forward(x, context), context);
     const [ours] = await readTensors([logits]);
     rows.push(
-      row(`${name} logits`, { ours, reference: reference.numbers(`logits.${name}`), bound: 1e-4 }),
+      row(`${name} logits`, { ours, reference, bound: 1e-4 }),
       { name: `${name} parameters`, figure: Math.abs(counted - parameters), bound: 0 },
     );
     tape.dispose();

@@ -6,9 +6,11 @@ import { comparePublishedNetworks } from "./published_networks.ts";
 
 const folder = decodeURIComponent(new URL("../golden", import.meta.url).pathname);
 
-eachDevice("logits of RegNetY-400MF match torchvision's", async (device) => {
-  assertRows(await comparePublishedNetworks(folder, { device, names: ["regnet_y_400mf"] }));
-});
+for (const [title, name] of [["RegNetY-400MF", "regnet_y_400mf"], ["RegNetX-400MF", "regnet_x_400mf"]]) {
+  eachDevice(`logits of ${title} match torchvision's`, async (device) => {
+    assertRows(await comparePublishedNetworks(folder, { device, names: [name] }));
+  });
+}
 
 Deno.test("logits of ResNet-50 match torchvision's", async () => {
   const device = await openDevice({ provider: providersPresent()[0] });

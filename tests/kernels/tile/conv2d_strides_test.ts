@@ -12,6 +12,18 @@ const CASES: readonly ConvCase[] = [
     stride: 2,
     padding: 2,
   }],
+  ["a ResNet's stem, 7x7 of 3 channels, stride 2, moments", "tile 64x16", {
+    ...base,
+    height: 14,
+    width: 11,
+    inChannels: 3,
+    outChannels: 8,
+    kernelHeight: 7,
+    kernelWidth: 7,
+    stride: 2,
+    padding: 3,
+    moments: true,
+  }],
   ["1x1, stride 3, f16", "tile 32x32", {
     ...base,
     kernelHeight: 1,
