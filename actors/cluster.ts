@@ -17,6 +17,8 @@ import { openSocketNetwork } from "./runtime/network.ts";
 import { spawnActor, spawnInProcess } from "./runtime/spawn.ts";
 import { runFolder } from "./run_identity.ts";
 import { actorIds } from "./seats.ts";
+import { isLoopback } from "../wire/tls.ts";
+import { readTls } from "./tls_files.ts";
 import { runPolicy } from "./who_may_send.ts";
 
 /** Options of {@linkcode runCluster}. */
@@ -112,19 +114,22 @@ function startProcesses(options: ClusterOptions, control: (network: LinkNetwork)
   const { config, gpuEnvironment = {}, adapters = [] } = options;
   const token = options.token ?? randomToken();
   const { listen, port } = config.cluster;
+  const tls = readTls(config.cluster.tls);
   const opened = openSocketNetwork({
     id: actorIds.controller,
     token,
+    tls,
     policy: runPolicy,
     listen: { hostname: listen, port },
   });
   const controllerUrl = opened.url ?? "";
   const controller = control(opened.network);
   options.onListening?.({ url: controllerUrl, token });
-  const loopback = ["127.0.0.1", "localhost", "[::1]"].includes(listen);
+  const loopback = isLoopback(listen);
   const hostOptions: HostOptions = {
     controllerUrl,
     token,
+    tls,
     listen,
     gpuEnvironment,
     adapters,
@@ -146,6 +151,7 @@ function startProcesses(options: ClusterOptions, control: (network: LinkNetwork)
       controller: actorIds.controller,
       controllerUrl,
       token,
+      tls,
       listen,
       listenPort: 0,
       heartbeatMs: 1_000,

@@ -2,6 +2,8 @@
  * What can be refused before a process is started or a GPU is opened: images, checkpoint, port, adapter. Every refusal is
  * one line. It changes nothing.
  */
+import { readTls } from "../actors/tls_files.ts";
+import { listeningTls } from "../wire/tls.ts";
 import { mathsDigest, runFolder } from "../actors/run_identity.ts";
 import { DirectoryStore } from "../checkpoint/store.ts";
 import { ConfigError, headDims, modelSpec, type TrainConfig } from "../config.ts";
@@ -112,7 +114,8 @@ export async function checkProbe({ probe, data }: TrainConfig): Promise<void> {
 }
 
 /** @throws {ConfigError} when the controller's port is in use. */
-export function checkPort({ cluster: { listen, port } }: TrainConfig): void {
+export function checkPort({ cluster: { listen, port, tls } }: TrainConfig): void {
+  listeningTls(listen, readTls(tls));
   if (port === 0) return;
   try {
     Deno.listen({ hostname: listen, port }).close();

@@ -11,6 +11,7 @@ import { gpuEnvironment } from "./gpu_process.ts";
 import { checkRun } from "./preflight.ts";
 import { Progress } from "./progress.ts";
 import { overridesOf, type Recipe, resolveRecipe } from "./recipe.ts";
+import { joinText } from "./join.ts";
 import { interruption, quickstartImages, runToTheEnd } from "./run.ts";
 import { newRun, resumedRun, type RunStart } from "./run_folder.ts";
 
@@ -95,7 +96,7 @@ export async function pretrain(recipe: Recipe, options: PretrainOptions = {}): P
     signal: options.signal ?? ctrlC?.signal,
     log,
     onListening: options.onListening ?? (({ url, token }) => {
-      if ((options.hosts ?? 1) > 1) log(joinText(url, token));
+      if ((options.hosts ?? 1) > 1) log(joinText(url, { token, run: runFolder(start.config) }));
     }),
     onEvent(event) {
       progress?.show(event);
@@ -118,11 +119,6 @@ export function terminalProgress(): Progress {
     write: (text) => Deno.stdout.writeSync(new TextEncoder().encode(text)),
     now: () => performance.now(),
   });
-}
-
-/** What to run on other machines. */
-export function joinText(url: string, token: string): string {
-  return `waiting for hosts; on each of them:\n  deno task seer host --join ${url} --token ${token}`;
 }
 
 async function startOf(

@@ -13,7 +13,12 @@ export interface CommandOptions {
   readonly resume?: string;
   readonly hosts: number;
   readonly join?: string;
+  /** Refused: a secret is no argument. */
   readonly token?: string;
+  /** File with the run's secret. */
+  readonly tokenFile?: string;
+  /** PEM files of a host that joins. */
+  readonly tls: { readonly certificate: string; readonly key: string; readonly authority: string };
   readonly advertise?: string;
   readonly json?: string;
   readonly singleProcess: boolean;
@@ -31,7 +36,8 @@ export interface CommandLine {
   readonly overrides: readonly (readonly [string, string])[];
 }
 
-const texts = ["preset", "config", "resume", "hosts", "join", "token", "advertise", "json"];
+const files = ["token-file", "tls-certificate", "tls-key", "tls-authority"];
+const texts = ["preset", "config", "resume", "hosts", "join", "token", "advertise", "json", ...files];
 const switches = ["single-process", "again", "help"];
 /** Switches that stand for a key of the configuration with its value. */
 const shorthands: Readonly<Record<string, readonly [string, string]>> = { "no-tune": ["cluster.tune", "off"] };
@@ -89,7 +95,13 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
       resume: text("resume"),
       hosts: Number(hosts),
       join: text("join"),
-      token: text("token") ?? undefined,
+      token: text("token"),
+      tokenFile: text("token-file"),
+      tls: {
+        certificate: text("tls-certificate") ?? "",
+        key: text("tls-key") ?? "",
+        authority: text("tls-authority") ?? "",
+      },
       advertise: text("advertise"),
       json: text("json"),
       singleProcess: parsed["single-process"] === true,

@@ -17,7 +17,7 @@ export const helpText = `SEER on Deno: self-supervised pretraining of RegNetY wi
                                                 another library's weights, checked
   deno task seer embed IMAGE|DIR … --weights FILE [--out FILE.npy|.parquet]
   deno task seer search IMAGE … --weights FILE --data DIR [--count 10] [--out FILE.html]
-  deno task seer host --join URL --token TOKEN  add this machine to a cluster
+  deno task seer host --join URL --token-file FILE  add this machine to a cluster
   deno task seer status RUN [--json]            where a run and its actors stand
   deno task seer postmortem RUN                 what happened to a run, in one page
   deno task seer plan --preset NAME [--trainers N]

@@ -1,5 +1,8 @@
 /** The command `host`: makes this machine part of a cluster that a controller elsewhere waits for. */
 import { joinAsHost } from "../actors/host_process.ts";
+import { readTls } from "../actors/tls_files.ts";
+import { givenSecret } from "../api/join.ts";
+import { isLoopback, listeningTls } from "../wire/tls.ts";
 import { logLine } from "../actors/runtime/log.ts";
 import { ConfigError } from "../config.ts";
 import { probeAdapters } from "../setup/adapters.ts";
@@ -9,33 +12,38 @@ import type { CommandLine } from "./arguments.ts";
 /** Why a controller ends a run in good order. */
 const goodEnds = ["finished", "interrupted"];
 
-/** Runs `host --join URL --token TOKEN`; resolves to the exit code when the run has ended. */
+/** Runs `host --join URL --token-file FILE`; resolves to the exit code when the run has ended. */
 export async function hostCommand({ options, overrides }: CommandLine): Promise<number> {
   const { join, advertise = "127.0.0.1" } = options;
   if (overrides.length > 0) {
     throw new ConfigError(
       overrides[0][0],
-      `host has no option --${overrides[0][0]}; it takes --join URL, --token TOKEN and --advertise ADDRESS`,
+      `host has no option --${
+        overrides[0][0]
+      }; it takes --join URL, --token-file FILE, --advertise ADDRESS and --tls-certificate, --tls-key, --tls-authority FILE`,
     );
   }
-  const token = options.token ?? Deno.env.get("SEER_TOKEN");
+  const token = givenSecret(options);
   if (join === undefined || token === undefined) {
     throw new ConfigError(
       "join",
-      "host needs --join URL and --token TOKEN (or SEER_TOKEN), as the controller prints them",
+      "host needs --join URL and --token-file FILE (or SEER_TOKEN), as the controller prints them",
     );
   }
   if (!/^wss?:\/\/[^/]/.test(join)) {
     throw new ConfigError("join", `option --join must be an address such as ws://10.0.0.5:7070/, found "${join}"`);
   }
+  const tls = readTls(options.tls, "--tls-");
+  listeningTls(advertise, tls);
   const gpuEnvironment = await ensureVulkan({ log: (line) => console.log(line) });
   const { adapters } = await probeAdapters(gpuEnvironment);
   const id = `host-${crypto.randomUUID().slice(0, 8)}`;
   console.log(`${id} joins ${join}`);
-  const loopback = advertise === "127.0.0.1";
+  const loopback = isLoopback(advertise);
   const end = await joinAsHost(id, {
     controllerUrl: join,
     token,
+    tls,
     listen: advertise,
     gpuEnvironment,
     adapters: adapters.map(({ provider, name, kind }) => `${name} (${kind}) through ${provider}`),

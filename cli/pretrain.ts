@@ -3,7 +3,8 @@ import type { RunOutcome } from "../actors/cluster.ts";
 import { runFolder } from "../actors/run_identity.ts";
 import { gpuEnvironment, runWithGpu, seesGpu } from "../api/gpu_process.ts";
 import { checkRun } from "../api/preflight.ts";
-import { joinText, terminalProgress } from "../api/pretrain.ts";
+import { givenSecret, joinText } from "../api/join.ts";
+import { terminalProgress } from "../api/pretrain.ts";
 import { interruption, quickstartImages, runToTheEnd } from "../api/run.ts";
 import { newRun, resumedRun, type RunStart } from "../api/run_folder.ts";
 import { loadConfig } from "../config.ts";
@@ -60,25 +61,16 @@ export async function runCommandLine(
   return await runToTheEnd({
     start,
     hosts,
-    token: options.token ?? Deno.env.get("SEER_TOKEN"),
+    token: givenSecret(options),
     singleProcess: options.singleProcess,
     gpuEnvironment: environment,
-    // A token is a secret, and run.json is not.
-    arguments: withoutToken(argv),
+    arguments: argv,
     signal: ctrlC.signal,
     log: print,
     onListening: ({ url, token }) => {
-      if (hosts > 1) print(joinText(url, token));
+      if (hosts > 1) print(joinText(url, { token, run: runFolder(start.config) }));
     },
     onEvent: (event) => progress.show(event),
-  });
-}
-
-/** `argv` with the value of `--token` blotted out. */
-export function withoutToken(argv: readonly string[]): string[] {
-  return argv.map((word, index) => {
-    if (word.startsWith("--token=")) return "--token=…";
-    return argv[index - 1] === "--token" ? "…" : word;
   });
 }
 

@@ -131,11 +131,22 @@ const adapter = z.strictObject({
   environment: z.record(z.string(), z.string()).optional().describe("Environment variables that select the device"),
 });
 
+const tls = z.strictObject({
+  certificate: z.string().default("").describe(
+    "PEM file with this machine's certificate chain; needed when `cluster.listen` is not loopback",
+  ),
+  key: z.string().default("").describe("PEM file with the certificate's private key"),
+  authority: z.string().default("").describe(
+    "PEM file with the authority that signed the certificates of all machines",
+  ),
+}).prefault({});
+
 const cluster = z.strictObject({
   trainers: positiveInteger.default(1).describe("Trainer processes; the replicas are shared out among them"),
   syncShards: positiveInteger.default(1).describe("Parameter sync actors, each owning a slice of the gradient"),
   sliceBytes: z.int().min(4096).default(1 << 20).describe("Bytes of gradient per message"),
   listen: z.string().min(1).default("127.0.0.1").describe("Address the controller listens on"),
+  tls,
   port: z.int().min(0).max(65535).default(0).describe("Port the controller listens on; 0 takes a free one"),
   stepTimeoutMs: positiveInteger.default(120_000).describe("A step that takes longer stops the run"),
   startTimeoutMs: positiveInteger.default(120_000).describe("An actor that takes longer to start stops the run"),

@@ -235,7 +235,7 @@ Deno.test("a host joins a run under way and is killed later, and the run ends wi
     const result = await run({
       config: place.config({ ...settings, cluster: { trainers: 1, restarts: 3 } }),
       onListening({ url, token }) {
-        host = program(["host", "--join", url, "--token", token], gpuEnvironment()).spawn();
+        host = program(["host", "--join", url], { ...gpuEnvironment(), SEER_TOKEN: token }).spawn();
       },
       onEvent(event) {
         if (event.kind === "moving") moved = true;

@@ -140,14 +140,15 @@ Deno.test("a host is refused with a wrong token, at a wrong address, and without
   opened.network.onPeerDown = (peer) => lost.push(peer);
   const url = opened.url ?? "";
   try {
-    assertRefused(await run(["host", "--join", url, "--token", "wrong"]), ["the token was refused"]);
+    assertRefused(await run(["host", "--join", url], { SEER_TOKEN: "wrong" }), ["the token was refused"]);
     assertEquals(lost, [], "the controller does not notice");
   } finally {
     await opened.close("the test is over");
   }
-  assertRefused(await run(["host", "--join", url, "--token", "right"]), ["nobody listens there"]);
-  assertRefused(await run(["host", "--join", url], noGpu), ["--token TOKEN"]);
-  assertRefused(await run(["host", "--join", "10.0.0.5:1", "--token", "x"], noGpu), ["ws://"]);
+  assertRefused(await run(["host", "--join", url], { SEER_TOKEN: "right" }), ["nobody listens there"]);
+  assertRefused(await run(["host", "--join", url], noGpu), ["--token-file FILE"]);
+  assertRefused(await run(["host", "--join", url, "--token", "x"], noGpu), ["other users", "--token-file"]);
+  assertRefused(await run(["host", "--join", "10.0.0.5:1"], { ...noGpu, SEER_TOKEN: "x" }), ["ws://"]);
 });
 
 Deno.test("an adapter that is too small is refused with what does not fit, and no run is left behind", async () => {

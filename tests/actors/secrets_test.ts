@@ -1,0 +1,51 @@
+import { assert, assertEquals } from "@std/assert";
+import { digestOf, run, withRuns } from "./runs.ts";
+
+const golden = (name: string) => new URL(`../golden/tls/${name}.pem`, import.meta.url).pathname;
+const tls = { certificate: golden("certificate"), key: golden("key"), authority: golden("authority") };
+
+Deno.test("over TLS a run gives the same bits, and its secret is in no argument, environment or file of it", async () => {
+  await withRuns(async (place) => {
+    const expected = digestOf(await run({ config: place.config() }));
+    const secrets: string[] = [];
+    const urls: string[] = [];
+    const seen = new Map<string, string>();
+    const texts: string[] = [];
+    const config = place.config({ cluster: { tls } });
+    const result = await run({
+      config,
+      onListening({ url, token }) {
+        urls.push(url);
+        secrets.push(token);
+      },
+      onEvent(event) {
+        texts.push(JSON.stringify(event));
+        if (event.kind !== "started" || Deno.build.os !== "linux") return;
+        for (const file of ["cmdline", "environ"]) {
+          seen.set(`${event.actor} ${file}`, Deno.readTextFileSync(`/proc/${event.pid}/${file}`));
+        }
+      },
+    });
+    assertEquals(digestOf(result), expected);
+    assert(urls[0].startsWith("wss://127.0.0.1:"), urls[0]);
+    const [secret] = secrets;
+    const key = (await Deno.readTextFile(tls.key)).split("\n")[1];
+    if (Deno.build.os === "linux") assert([...seen.keys()].some((name) => name.startsWith("trainer-0")));
+    for (const text of await textsUnder(config.run.folder)) texts.push(text);
+    for (const text of [...seen.values(), ...texts, ...urls]) {
+      assert(!text.includes(secret), text.slice(0, 200));
+      assert(!text.includes(key), text.slice(0, 200));
+    }
+  });
+});
+
+/** All files below `folder`, read as text. */
+async function textsUnder(folder: string): Promise<string[]> {
+  const texts: string[] = [];
+  for await (const entry of Deno.readDir(folder)) {
+    const path = `${folder}/${entry.name}`;
+    if (entry.isDirectory) texts.push(...await textsUnder(path));
+    else texts.push(new TextDecoder("latin1").decode(await Deno.readFile(path)));
+  }
+  return texts;
+}
