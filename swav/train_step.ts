@@ -3,12 +3,13 @@
  * replicas and the codes come from is the caller's business; here they are promises.
  */
 import type { Assigner, Collective } from "../collectives/collective.ts";
-import type { Parameter } from "../nn/module.ts";
+import type { ForwardContext, Parameter } from "../nn/module.ts";
 import type { Segment } from "../nn/segments.ts";
 import type { LossScale } from "../optim/loss_scale.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import { concatRows } from "../tensor/ops/rows.ts";
 import { HalfCopies } from "../tensor/halves.ts";
+import { type Lane, runLanes } from "../tensor/lanes.ts";
 import { l2Normalize } from "../tensor/ops/l2_normalize.ts";
 import { markOverflow } from "../tensor/ops/update.ts";
 import { Tape } from "../tensor/tape.ts";
@@ -115,16 +116,30 @@ async function forward(tape: Tape, input: ReplicaInput, context: StepContext): P
   // Running statistics are those of replica 0's group, as VISSL saves rank 0's (section 4.3 of its large-scale docs).
   const forward = { tape, training: true, updateStatistics: replica === 0, collective, storage, segments };
 
-  // One trunk pass per crop size: each resolution has its own batch statistics.
-  const features: Tensor[] = [];
-  for (const [index, view] of views.entries()) {
-    features.push(await model.trunk.forward(view, { ...forward, pass: `crops ${index}` }));
-  }
+  const features = await trunkPasses(views, { trunk: model.trunk, forward });
   const projected = await model.head.forward(concatRows(tape, features), { ...forward, pass: "head" });
   const embeddings = l2Normalize(tape, projected);
   // Scores stay in f32 whatever the storage.
   const scores = model.prototypes.forward(embeddings, { ...forward, storage: "f32", pass: "prototypes" });
   return { tape, input, embeddings, scores };
+}
+
+/**
+ * One trunk pass per crop size: each resolution has its own batch statistics. Where these are a group's, the passes run
+ * side by side, so that a layer's exchanges of all sizes are one.
+ */
+async function trunkPasses(
+  views: readonly Tensor[],
+  { trunk, forward }: { trunk: SwavModel["trunk"]; forward: Omit<ForwardContext, "pass"> },
+): Promise<Tensor[]> {
+  const passes = views.map((view, index) => (lane?: Lane) =>
+    trunk.forward(view, { ...forward, ...lane, pass: `crops ${index}` })
+  );
+  const { tape, collective } = forward;
+  if (collective !== undefined && passes.length > 1) return await runLanes(tape, { collective, passes });
+  const features: Tensor[] = [];
+  for (const pass of passes) features.push(await pass());
+  return features;
 }
 
 /** The codes of all local replicas, whose scores are fetched together; and how widely their embeddings are spread. */

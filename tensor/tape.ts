@@ -43,6 +43,14 @@ export interface SegmentStep {
   recompute(tape: Tape): Promise<Tensor>;
 }
 
+/** Passes that ran side by side, each on a tape of its own, and go backward side by side (tensor/lanes.ts). */
+export interface LanesStep {
+  readonly lanes: readonly Tape[];
+  readonly outputs: readonly Tensor[];
+  /** Runs the lanes' actions side by side, until all have ended. */
+  together(runs: readonly (() => Promise<void>)[]): Promise<unknown>;
+}
+
 /** Options of {@linkcode Tape.backward}. */
 export interface BackwardOptions {
   /** Gradient of the output; ones when absent. It stays the caller's. */
@@ -62,7 +70,8 @@ export class Tape {
   readonly gradients: boolean;
   /** Copies in f16 of parameters that convolutions read; each convolution makes its own without them. */
   readonly halves: HalfCopies | undefined;
-  readonly #steps: (Step | SegmentStep)[] = [];
+  readonly #steps: (Step | SegmentStep | LanesStep)[] = [];
+  readonly #lanes: Tape[] = [];
   /** Tensors this tape owns, with the number of places that still need each. */
   #references = new Map<Tensor, number>();
   #tracked = new Set<Tensor>();
@@ -170,6 +179,21 @@ export class Tape {
     return step.output;
   }
 
+  /** Tapes that record passes of their own, and share this tape's tensors and gradients. */
+  fork(count: number): Tape[] {
+    this.#checkForward();
+    const lanes = Array.from({ length: count }, () => this.#sharing());
+    this.#lanes.push(...lanes);
+    return lanes;
+  }
+
+  /** Remembers what was recorded on {@linkcode Tape.fork}ed tapes. */
+  recordLanes(step: LanesStep): void {
+    if (!this.gradients) return;
+    this.#checkForward();
+    this.#steps.push(step);
+  }
+
   /** Whether `gradient` is the implicit gradient of ones that {@linkcode Tape.backward} starts from. */
   isOnes(gradient: Tensor): boolean {
     return gradient === this.#ones;
@@ -202,11 +226,16 @@ export class Tape {
     this.#references.clear();
     this.#steps.length = 0;
     this.#state = "disposed";
+    for (const lane of this.#lanes) lane.dispose();
   }
 
   /** Takes the steps back, the last first. */
   async #unwind(gradients: Map<Tensor, Tensor>, onGradient: BackwardOptions["onGradient"]): Promise<void> {
     for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
+      if ("lanes" in step) {
+        await step.together(step.lanes.map((lane) => () => lane.#unwindWith(this.#ones, gradients, onGradient)));
+        continue;
+      }
       const gradient = gradients.get(step.output);
       const tracked = this.#tracked.delete(step.output);
       if ("recompute" in step) {
@@ -239,19 +268,34 @@ export class Tape {
     gradients: Map<Tensor, Tensor>,
     onGradient: BackwardOptions["onGradient"],
   ): Promise<void> {
-    const again = new Tape(this.device, { gradients: true, halves: this.halves });
+    const again = this.#sharing();
     again.#origin = this;
-    again.#references = this.#references;
-    again.#tracked = this.#tracked;
-    again.#pending = this.#pending;
-    again.#ones = this.#ones;
     const output = await step.recompute(again);
-    again.#state = "backward";
     const gradient = gradients.get(step.output);
     gradients.delete(step.output);
     if (gradient !== undefined) gradients.set(output, gradient);
-    await again.#unwind(gradients, onGradient);
+    await again.#unwindWith(this.#ones, gradients, onGradient);
     again.#state = "disposed";
+  }
+
+  /** A tape with steps of its own over this tape's tensors. */
+  #sharing(): Tape {
+    const tape = new Tape(this.device, { gradients: this.gradients, halves: this.halves });
+    tape.#references = this.#references;
+    tape.#tracked = this.#tracked;
+    tape.#pending = this.#pending;
+    tape.#origin = this.#origin;
+    return tape;
+  }
+
+  async #unwindWith(
+    ones: Tensor | undefined,
+    gradients: Map<Tensor, Tensor>,
+    onGradient: BackwardOptions["onGradient"],
+  ): Promise<void> {
+    this.#ones = ones;
+    this.#state = "backward";
+    await this.#unwind(gradients, onGradient);
   }
 
   #checkForward(): void {
