@@ -4,8 +4,8 @@
  */
 import type { TrainConfig } from "../config.ts";
 import { PLATEAU_START, type PlateauState } from "../optim/schedule.ts";
-import type { RunEvent, RunStatus } from "./events.ts";
-import { noProbing, type Probing } from "./probing.ts";
+import type { ActorStatus, RunEvent, RunStatus } from "./events.ts";
+import { evaluatorStatus, noProbing, type Probing } from "./probing.ts";
 import { NO_RESTARTS, type Restarts } from "./recovery.ts";
 import { actorIds, type Placement, type TrainerSeat } from "./seats.ts";
 import type { StepDone } from "./step_record.ts";
@@ -155,6 +155,8 @@ export function waitOf(
         : { on: [actorIds.checkpointer], doing: "read the checkpoint" };
     case "step":
       return { on: missing(trainers, state.reports), doing: `finish step ${state.step}` };
+    case "judging":
+      return { on: [actorIds.evaluator], doing: "judge the last snapshot" };
     case "saving":
       return { on: [actorIds.checkpointer], doing: `write the checkpoint before step ${state.saving}` };
   }
@@ -168,6 +170,7 @@ export function statusOf(state: ControllerState, now: number): RunStatus {
     configuring: "configuring",
     restoring: "restoring",
     training: "step",
+    judging: "judging",
   };
   const wait = waitOf(state, waits[state.phase] ?? "", state.hosts.length);
   return {
@@ -177,13 +180,16 @@ export function statusOf(state: ControllerState, now: number): RunStatus {
     steps: state.steps,
     savedStep: state.saved?.step ?? null,
     waitsFor: wait === undefined ? [] : [...wait.on],
-    actors: state.placements.map(({ id, role, host }) => ({
-      id,
-      role,
-      host,
-      pid: state.urls.has(id) ? state.pids.get(id) ?? null : null,
-      state: !state.urls.has(id) ? "starting" : state.ready.has(id) ? "ready" : "started",
-      lastHeardMs: state.urls.has(id) ? Math.round(now - (state.heardAt.get(id) ?? now)) : null,
-    })),
+    actors: [
+      ...state.placements.map(({ id, role, host }): ActorStatus => ({
+        id,
+        role,
+        host,
+        pid: state.urls.has(id) ? state.pids.get(id) ?? null : null,
+        state: !state.urls.has(id) ? "starting" : state.ready.has(id) ? "ready" : "started",
+        lastHeardMs: state.urls.has(id) ? Math.round(now - (state.heardAt.get(id) ?? now)) : null,
+      })),
+      ...evaluatorStatus(state, now),
+    ],
   };
 }

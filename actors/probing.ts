@@ -6,6 +6,7 @@
 import type { TrainConfig } from "../config.ts";
 import type { Message } from "../wire/messages.ts";
 import type { ControllerOptions, ControllerPorts, ControllerState } from "./controller_state.ts";
+import type { ActorStatus } from "./events.ts";
 import type { Effect } from "./runtime/behavior.ts";
 import { actorIds, adapterOf } from "./seats.ts";
 import { alarm } from "./watch.ts";
@@ -26,11 +27,23 @@ export interface Probing {
   losses: number;
   /** What it said before it ended. */
   lastWords: string | undefined;
+  /** Null until it has started. */
+  pid: number | null;
+  /** Its last message, monotonic milliseconds. */
+  heardAt: number;
 }
 
 /** Nothing started, nothing judged. */
 export function noProbing(): Probing {
-  return { evaluator: "absent", running: undefined, waiting: undefined, losses: 0, lastWords: undefined };
+  return {
+    evaluator: "absent",
+    running: undefined,
+    waiting: undefined,
+    losses: 0,
+    lastWords: undefined,
+    pid: null,
+    heardAt: 0,
+  };
 }
 
 /** Losses in a row that are answered by a new start. */
@@ -76,6 +89,7 @@ export function startEvaluator(state: ControllerState, config: TrainConfig): Eff
   if (!probes(config) || probing.evaluator === "gone") return [];
   probing.evaluator = "starting";
   probing.lastWords = undefined;
+  probing.pid = null;
   const adapter = config.probe.adapter ?? config.cluster.adapters[0];
   const environment = { ...adapter?.environment };
   return [
@@ -136,6 +150,21 @@ export function concernsEvaluator(message: Message, from: string): boolean {
   return message.type === "alarm" && message.name === timer;
 }
 
+/** The evaluator's line in the run's status; none while there is no evaluator. */
+export function evaluatorStatus({ probing }: ControllerState, now: number): ActorStatus[] {
+  const { evaluator, pid, heardAt } = probing;
+  if (evaluator === "absent" || evaluator === "gone") return [];
+  const starting = pid === null ? "starting" : "started";
+  return [{
+    id: actorIds.evaluator,
+    role: "evaluator",
+    host: actorIds.localHost,
+    pid,
+    state: evaluator === "starting" ? starting : "ready",
+    lastHeardMs: pid === null ? null : Math.round(now - heardAt),
+  }];
+}
+
 /** Takes a message for which {@linkcode concernsEvaluator} holds. */
 export function evaluatorSays(
   state: ControllerState,
@@ -145,8 +174,10 @@ export function evaluatorSays(
   const { probing } = state;
   const { config } = options;
   if (probing.evaluator === "absent" || probing.evaluator === "gone") return [];
+  probing.heardAt = ports.now();
   switch (message.type) {
     case "hello":
+      probing.pid = message.pid;
       ports.emit({ kind: "started", actor: actorIds.evaluator, pid: message.pid });
       return [{ kind: "send", to: actorIds.evaluator, message: configure(state, config) }];
     case "ready":

@@ -1,7 +1,8 @@
 /**
  * Features of one list of images by several workers: the list is cut into chunks of whole batches, so that every batch is
  * the one that a single worker would see, and whoever is free takes the next chunk. Equal adapters give equal bits,
- * however many they are and whichever takes what. It knows no process and no device.
+ * however many they are and whichever takes what; one that is late or gone is not waited for. It knows no process and no
+ * device.
  */
 import type { Extracted } from "./features.ts";
 import { matrixFrom } from "./matrix.ts";
@@ -20,7 +21,7 @@ export interface ShareOptions {
   /** Images at a time within a chunk. */
   readonly batch: number;
   readonly progress?: (done: number, total: number) => void;
-  /** Told when a worker fails; its chunk goes to the others, and it gets no more. */
+  /** Told when a worker fails; its chunk is done here, and it gets no more. */
   readonly onLoss?: (worker: string, error: unknown) => void;
 }
 
@@ -48,9 +49,12 @@ export async function shareExtraction(ids: readonly number[], options: ShareOpti
   const chunks = chunksOfIds(ids, { batch, workers: workers.length });
   const found: (Extracted | undefined)[] = [];
   const open = chunks.map((_, chunk) => chunk);
+  const missing = new Set(open);
   let done = 0;
   const take = async (worker: ExtractWorker, chunk: number) => {
-    found[chunk] = await worker.extract(chunks[chunk]);
+    const part = await worker.extract(chunks[chunk]);
+    if (!missing.delete(chunk)) return;
+    found[chunk] = part;
     done += chunks[chunk].length;
     progress?.(done, ids.length);
   };
@@ -59,20 +63,18 @@ export async function shareExtraction(ids: readonly number[], options: ShareOpti
       try {
         await take(worker, chunk);
       } catch (error) {
-        onLoss?.(worker.name, error);
-        open.unshift(chunk);
+        // What this process has done in the meantime is no loss.
+        if (missing.has(chunk)) onLoss?.(worker.name, error);
         return;
       }
     }
   };
-  const helpers = others.map(help);
-  const work = async () => {
-    for (let chunk = open.shift(); chunk !== undefined; chunk = open.shift()) await take(here, chunk);
-  };
-  await work();
-  await Promise.all(helpers);
-  // What a worker lost after this one had run out of chunks.
-  await work();
+  for (const worker of others) void help(worker);
+  // Nobody is waited for: what others have taken and not brought is done here when nothing else is left.
+  while (missing.size > 0) {
+    const [late] = missing;
+    await take(here, open.shift() ?? late);
+  }
   return joined(found, ids.length);
 }
 

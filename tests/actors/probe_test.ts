@@ -97,6 +97,11 @@ function training(changes: TrainConfigInput = {}) {
     say,
     sent,
     events,
+    evaluatorStatus() {
+      say("self", { type: "alarm", name: "watch" });
+      const last = events.findLast((event) => event.kind === "status");
+      return last?.kind === "status" ? last.status.actors.find(({ id }) => id === "evaluator") : undefined;
+    },
     kinds: () => events.map(({ kind }) => kind),
     evaluatorReady(): void {
       say("evaluator", { type: "hello", id: "evaluator", role: "evaluator", url: null, pid: 2 });
@@ -168,10 +173,19 @@ Deno.test("after a loss of another actor the snapshot that was being judged is j
   run.say("evaluator", { type: "failed", error: "ended with the others", logTail: [] });
   run.sent("probe");
   run.say("host-0", { type: "halted", attempt: 1 });
+  assertEquals(run.evaluatorStatus()?.state, "starting");
   assertEquals(run.sent("spawn").at(-1)?.id, "evaluator");
   run.evaluatorReady();
   assertEquals(run.sent("probe"), [{ type: "probe", step: 2, folder: "/step-2" }]);
   assert(!run.kinds().includes("evaluator-lost"));
+  assertEquals(run.evaluatorStatus(), {
+    id: "evaluator",
+    role: "evaluator",
+    host: "host-0",
+    pid: 2,
+    state: "ready",
+    lastHeardMs: 0,
+  });
 });
 
 Deno.test("probes lie beside the steps in metrics.jsonl, and those that will come again are dropped on resume", async () => {
