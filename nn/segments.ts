@@ -88,6 +88,16 @@ export function peakActivations(
   return peak;
 }
 
+/** Passes that run side by side (synchronised statistics), as one: their units come and go together. */
+export function passesSideBySide(passes: readonly PassActivations[]): PassActivations[] {
+  const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
+  return [passes[0].map((_, unit) => ({
+    all: sum(passes.map((units) => units[unit].all)),
+    output: sum(passes.map((units) => units[unit].output)),
+    gradients: sum(passes.map((units) => units[unit].gradients)),
+  }))];
+}
+
 /** Every unit of a network as a segment of its own. */
 function eachAlone(count: number): Segment[] {
   return Array.from({ length: count }, (_, unit) => [unit, unit]);

@@ -3,7 +3,7 @@
  * until the backward pass has used them. It needs no device.
  */
 import { cropsPerImage, type TrainConfig } from "../config.ts";
-import { chooseSegments, peakActivations, stepActivations } from "../nn/segments.ts";
+import { chooseSegments, passesSideBySide, peakActivations, stepActivations } from "../nn/segments.ts";
 import type { NetworkSummary } from "./network.ts";
 
 /** Bytes on one trainer's device. */
@@ -41,11 +41,12 @@ export function planMemory(config: TrainConfig, network: NetworkSummary, replica
   const images = config.batchPerReplica * replicas;
   const head = headActivations(network, config) * cropsPerImage(config);
   const pixels = config.crops.reduce((sum, { size, count }) => sum + 3 * count * size ** 2, 0);
-  const passes = stepActivations(network.spec, {
+  const inTurn = stepActivations(network.spec, {
     crops: config.crops,
     images: config.batchPerReplica,
     numberBytes: config.precision === "mixed" ? 2 : 4,
   });
+  const passes = config.syncBatchNormGroup > 1 ? passesSideBySide(inTurn) : inTurn;
   const least = chooseSegments(passes, { replicas });
   const activations = (kind: "all" | "checkpointed") =>
     4 * images * (head + pixels) + peakActivations(passes, kind === "all" ? [] : least, { replicas });

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { chooseSegments, peakActivations, requireSegments } from "../../nn/segments.ts";
+import { chooseSegments, passesSideBySide, peakActivations, requireSegments } from "../../nn/segments.ts";
 import { trunkShape } from "../../nn/trunk_shape.ts";
 import type { TrunkSpec } from "../../nn/trunk_spec.ts";
 
@@ -46,4 +46,13 @@ Deno.test("requireSegments() refuses segments that overlap, turn back or leave t
   for (const wrong of [[[0, 2], [2, 3]], [[3, 2]], [[0, 7]]] as const) {
     assertThrows(() => requireSegments(wrong, 7), RangeError, "in order, apart, and within 0-6");
   }
+});
+
+Deno.test("passesSideBySide() lets units of all passes come and go together", () => {
+  const pass = [unit(10, 2), unit(6, 1)];
+  const both = passesSideBySide([pass, pass]);
+  assertEquals(peakActivations(both, []), 2 * 16);
+  // Unit 0 of both comes back at once; in turn the second pass's comes back beside what the first keeps, 2 + 6.
+  assertEquals(peakActivations(both, [[0, 0]]), 2 * 10);
+  assertEquals(peakActivations([pass, pass], [[0, 0]]), 8 + 10);
 });
