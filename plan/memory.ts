@@ -41,15 +41,17 @@ export function planMemory(config: TrainConfig, network: NetworkSummary, replica
   const images = config.batchPerReplica * replicas;
   const head = headActivations(network, config) * cropsPerImage(config);
   const pixels = config.crops.reduce((sum, { size, count }) => sum + 3 * count * size ** 2, 0);
-  const inTurn = stepActivations(network.spec, {
+  const passes = stepActivations(network.spec, {
     crops: config.crops,
     images: config.batchPerReplica,
     numberBytes: config.precision === "mixed" ? 2 : 4,
   });
-  const passes = config.syncBatchNormGroup > 1 ? passesSideBySide(inTurn) : inTurn;
+  // Checkpointed runs take their passes in turn (swav/train_step.ts).
+  const together = config.syncBatchNormGroup > 1 ? passesSideBySide(passes) : passes;
   const least = chooseSegments(passes, { replicas });
   const activations = (kind: "all" | "checkpointed") =>
-    4 * images * (head + pixels) + peakActivations(passes, kind === "all" ? [] : least, { replicas });
+    4 * images * (head + pixels) +
+    (kind === "all" ? peakActivations(together, [], { replicas }) : peakActivations(passes, least, { replicas }));
   const weightsBytes = parameterBytes, optimizerBytes = optimizerStates(config) * parameterBytes;
   const gradientBytes = (replicas + 1) * parameterBytes;
   const state = weightsBytes + optimizerBytes + gradientBytes;

@@ -52,6 +52,11 @@ export interface StepContext {
   readonly storage?: Storage;
   /** Units of the trunk that are run again in the backward pass. @default none */
   readonly segments?: readonly Segment[];
+  /**
+   * Whether trunk passes of a group's replicas go one after the other, with more exchanges and less memory; equal on all
+   * trainers. @default false
+   */
+  readonly passesInTurn?: boolean;
   /** Multiplies the loss, and is told of the step; an update whose gradients overflow is left out. None when absent. */
   readonly lossScale?: LossScale;
   /** SyncBN's group as a replica sees it; absent for statistics of each replica alone. */
@@ -116,7 +121,7 @@ async function forward(tape: Tape, input: ReplicaInput, context: StepContext): P
   // Running statistics are those of replica 0's group, as VISSL saves rank 0's (section 4.3 of its large-scale docs).
   const forward = { tape, training: true, updateStatistics: replica === 0, collective, storage, segments };
 
-  const features = await trunkPasses(views, { trunk: model.trunk, forward });
+  const features = await trunkPasses(views, { trunk: model.trunk, forward, inTurn: context.passesInTurn });
   const projected = await model.head.forward(concatRows(tape, features), { ...forward, pass: "head" });
   const embeddings = l2Normalize(tape, projected);
   // Scores stay in f32 whatever the storage.
@@ -126,17 +131,21 @@ async function forward(tape: Tape, input: ReplicaInput, context: StepContext): P
 
 /**
  * One trunk pass per crop size: each resolution has its own batch statistics. Where these are a group's, the passes run
- * side by side, so that a layer's exchanges of all sizes are one.
+ * side by side, so that a layer's exchanges of all sizes are one, unless memory matters more.
  */
 async function trunkPasses(
   views: readonly Tensor[],
-  { trunk, forward }: { trunk: SwavModel["trunk"]; forward: Omit<ForwardContext, "pass"> },
+  { trunk, forward, inTurn = false }: {
+    trunk: SwavModel["trunk"];
+    forward: Omit<ForwardContext, "pass">;
+    inTurn?: boolean;
+  },
 ): Promise<Tensor[]> {
   const passes = views.map((view, index) => (lane?: Lane) =>
     trunk.forward(view, { ...forward, ...lane, pass: `crops ${index}` })
   );
   const { tape, collective } = forward;
-  if (collective !== undefined && passes.length > 1) return await runLanes(tape, { collective, passes });
+  if (collective !== undefined && passes.length > 1 && !inTurn) return await runLanes(tape, { collective, passes });
   const features: Tensor[] = [];
   for (const pass of passes) features.push(await pass());
   return features;

@@ -2,7 +2,7 @@
 import type { TrainConfig } from "../../config.ts";
 import { modelSpec } from "../../config/models.ts";
 import type { AdapterDescription, Device } from "../../device/device.ts";
-import { chooseSegments, parseSegments, passesSideBySide, type Segment, stepActivations } from "../../nn/segments.ts";
+import { chooseSegments, parseSegments, type Segment, stepActivations } from "../../nn/segments.ts";
 import { adamw } from "../../optim/adamw.ts";
 import { larc } from "../../optim/larc.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
@@ -45,8 +45,7 @@ export function segmentsOf(
   // Weights, the optimiser's state, each replica's gradients and their sum stay whatever is run again.
   const stateBytes = 4 * parameterCount * (2 + OPTIMIZER_STATES[config.optimizer.name] + replicas);
   const budget = memoryBudgetBytes && Math.max(0, memoryBudgetBytes - stateBytes);
-  const alive = config.syncBatchNormGroup > 1 ? passesSideBySide(passes) : passes;
-  return chooseSegments(alive, { budget, replicas });
+  return chooseSegments(passes, { budget, replicas });
 }
 
 /**

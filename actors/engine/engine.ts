@@ -189,6 +189,8 @@ export class Engine {
       frozenPrototypes,
       storage: storageOf(config),
       segments: session.segments,
+      // By the configuration, not by this trainer's segments: all trainers must exchange alike.
+      passesInTurn: config.checkpointing.mode !== "none",
       lossScale,
       collective: config.syncBatchNormGroup === 1 ? undefined : timed.group,
       assigner: timed,
