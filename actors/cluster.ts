@@ -135,7 +135,8 @@ function startProcesses(options: ClusterOptions, control: (network: LinkNetwork)
     adapters,
     grants: {
       addresses: loopback ? [listen] : [],
-      dataFolder: config.data.folder,
+      dataFolder: isFolder(config.data.folder) ? config.data.folder : "",
+      packagesFolder: packagesFolder(),
       runFolder: runFolder(config),
       codeFolder: codeFolder(),
       dawn: config.cluster.gpu === "dawn" || needsDawn(config, adapters),
@@ -212,6 +213,20 @@ function startInProcess(options: ClusterOptions, control: (network: LinkNetwork)
 function needsDawn({ cluster }: TrainConfig, adapters: readonly string[]): boolean {
   if (cluster.adapters.some(({ provider }) => provider === "dawn")) return true;
   return cluster.gpu === "auto" && adapters.some((line) => line.includes("(gpu)"));
+}
+
+/** Whether images lie below `path`; a list names files of any folder. */
+function isFolder(path: string): boolean {
+  try {
+    return Deno.statSync(path).isDirectory;
+  } catch {
+    return false;
+  }
+}
+
+/** Where npm packages lie; undefined where they are not in Deno's cache. */
+function packagesFolder(): string | undefined {
+  return /^file:\/\/(\/.*\/npm)\/[^/]+\/sharp\//.exec(import.meta.resolve("sharp"))?.[1];
 }
 
 function codeFolder(): string {

@@ -30,6 +30,7 @@ const schema: z.ZodType<HostOptions> = z.strictObject({
     addresses: z.array(z.string()),
     dataFolder: z.string(),
     runFolder: z.string().optional(),
+    packagesFolder: z.string().optional(),
     codeFolder: z.string(),
     dawn: z.boolean(),
   }),

@@ -2,10 +2,8 @@
  * How other machines join a run: what to tell their people, and where the run's secret lies for them. The secret itself
  * is never printed, logged, or put into an address or an argument.
  */
+import { secretFile } from "../actors/permissions.ts";
 import { ConfigError } from "../config.ts";
-
-/** Name of the file in a run's folder that holds the secret of a run that several machines take part in. */
-export const secretFile = "join.secret";
 
 /** The variable that a secret may come in. */
 export const secretVariable = "SEER_TOKEN";

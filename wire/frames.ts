@@ -87,7 +87,7 @@ export function greetingId(bytes: Uint8Array): string {
 }
 
 /** Most bytes set aside for a message on the word of its announcement alone. */
-const untouchedBytesMax = 64 * 1024 * 1024 - 64;
+const untouchedBytesMax = 16 * 1024 * 1024;
 
 /** Memory for a message that ends at a multiple of 4 bytes. */
 function roomFor(byteLength: number): Uint8Array<ArrayBuffer> {

@@ -34,9 +34,10 @@ Deno.test("each role gets the permissions it needs and no more", () => {
   assertEquals(permissionsOf("sync", grants), [net]);
   assertEquals(permissionsOf("sinkhorn", grants), [net]);
   assertEquals(permissionsOf("trainer", grants), [net, "--allow-read=/c"]);
-  assertEquals(permissionsOf("checkpointer", grants), [net, "--allow-read=/r", "--allow-write=/r"]);
+  const noSecret = ["--deny-read=/r/join.secret", "--deny-write=/r/join.secret"];
+  assertEquals(permissionsOf("checkpointer", grants), [net, "--allow-read=/r", "--allow-write=/r", ...noSecret]);
   assertEquals(permissionsOf("checkpointer", { ...grants, runFolder: undefined }), [net]);
-  for (const flag of permissionsOf("evaluator", grants)) assert(!/write|run|-A/.test(flag), flag);
+  for (const flag of permissionsOf("evaluator", grants)) assert(!/^--allow-(write|run)|^-A/.test(flag), flag);
   assert(!permissionsOf("loader", grants).some((flag) => flag.startsWith("--allow-write") || flag === "-A"));
   assertEquals(permissionsOf("sync", { ...grants, addresses: [] }), ["--allow-net"]);
   assertThrows(() => permissionsOf("host", grants), TypeError, 'role "host"');

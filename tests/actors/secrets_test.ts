@@ -4,6 +4,22 @@ import { digestOf, run, withRuns } from "./runs.ts";
 const golden = (name: string) => new URL(`../golden/tls/${name}.pem`, import.meta.url).pathname;
 const tls = { certificate: golden("certificate"), key: golden("key"), authority: golden("authority") };
 
+Deno.test("a loader that may read its folder alone follows links out of it and reads images of sub-folders", async () => {
+  await withRuns(async (place) => {
+    const expected = digestOf(await run({ config: place.config({ cluster: { trainers: 1 } }) }));
+    const elsewhere = await Deno.makeTempDir({ prefix: "linked-images-" });
+    try {
+      for (const name of ["image-003.png", "image-007.png"]) {
+        await Deno.rename(`${place.images}/${name}`, `${elsewhere}/${name}`);
+        await Deno.symlink(`${elsewhere}/${name}`, `${place.images}/${name}`);
+      }
+      assertEquals(digestOf(await run({ config: place.config({ cluster: { trainers: 1 } }) })), expected);
+    } finally {
+      await Deno.remove(elsewhere, { recursive: true });
+    }
+  });
+});
+
 Deno.test("over TLS a run gives the same bits, and its secret is in no argument, environment or file of it", async () => {
   await withRuns(async (place) => {
     const expected = digestOf(await run({ config: place.config() }));
