@@ -271,7 +271,7 @@ class Controller {
   }
 
   #whenStepDone(state: ControllerState): Effect[] {
-    const perplexity = state.perplexity.get(state.step);
+    const perplexity = this.#config.method.name === "swav" ? state.perplexity.get(state.step) : 0;
     const waiting = missing(state.seats.map((seat) => seat.id), state.reports);
     if (waiting.length > 0 || perplexity === undefined || state.reports.size === 0) return [];
     const record = stepRecord(state, { config: this.#config, perplexity, now: this.ports.now() });

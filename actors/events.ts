@@ -20,9 +20,12 @@ export interface StepMemory {
 export interface StepRecord {
   readonly step: number;
   readonly epoch: number;
-  /** SwAV loss, the mean over replicas. */
+  /** The method's loss, the mean over replicas. */
   readonly loss: number;
-  /** The loss in units of ln K: 1 at the start; staying there means that the assignments are uniform. */
+  /**
+   * The loss in units of ln K, about 1 where nothing is learnt. K: prototypes (SwAV; staying at 1 means that the
+   * assignments are uniform), the other crops of the step (SimCLR).
+   */
   readonly lossOverLnK: number;
   readonly learningRate: number;
   readonly imagesPerSecond: number;
@@ -32,7 +35,7 @@ export interface StepRecord {
   readonly computeMs: number;
   /** Longest wait for other replicas among the trainers. */
   readonly syncMs: number;
-  /** exp of the entropy of the mean assignment: how many prototypes are in use, at most K. */
+  /** exp of the entropy of the mean assignment: how many prototypes are in use, at most K; 0 without them. */
   readonly prototypePerplexity: number;
   /** Mean standard deviation of the normalised embedding's components; 0 is collapse, 1/√d is spread evenly. */
   readonly embeddingDeviation: number;

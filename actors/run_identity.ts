@@ -9,10 +9,11 @@ import type { TrainConfig } from "../config.ts";
 export function mathsDigest(config: TrainConfig): string {
   const { cluster: _cluster, checkpoint: _checkpoint, checkpointing: _again, run: _run, probe: _probe, ...rest } =
     config;
-  const { data, precision, ...maths } = rest;
-  // Full precision goes unsaid, so that digests from before there was a choice stay what they were.
+  const { data, precision, method, ...maths } = rest;
+  // Full precision and SwAV go unsaid, so that digests from before there was a choice stay what they were.
   const stored = precision === "f32" ? {} : { precision };
-  return sha256Hex(canonicalJson({ ...maths, ...stored, data: { sideMax: data.sideMax } }));
+  const learned = method.name === "swav" ? {} : { method };
+  return sha256Hex(canonicalJson({ ...maths, ...stored, ...learned, data: { sideMax: data.sideMax } }));
 }
 
 /** The folder of a run's files. */

@@ -59,7 +59,7 @@ export function mergeReports(
     step: reports[0].step,
     epoch: Math.floor(reports[0].step / step.stepsPerEpoch),
     loss,
-    lossOverLnK: loss / Math.log(config.prototypes.count),
+    lossOverLnK: loss / Math.log(choicesOf(config)),
     learningRate: step.learningRate,
     imagesPerSecond: (config.replicas * config.batchPerReplica) / (step.stepMs / 1000),
     dataMs: most((report) => report.dataMs),
@@ -72,6 +72,16 @@ export function mergeReports(
     ...lossScaleOf(reports),
     elapsedMs: step.elapsedMs,
   };
+}
+
+/** Among how many answers the method's loss asks for the right one: prototypes, or the other crops of the step. */
+function choicesOf({ method, prototypes, replicas, batchPerReplica }: TrainConfig): number {
+  switch (method.name) {
+    case "swav":
+      return prototypes.count;
+    case "simclr":
+      return 2 * replicas * batchPerReplica - 1;
+  }
 }
 
 /** The record of the step that every trainer has reported, at `now`. */

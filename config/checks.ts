@@ -85,8 +85,12 @@ function checkOptimizer({ optimizer }: TrainConfig): Fault | undefined {
   }
 }
 
-function checkCrops({ crops, assignCrops }: TrainConfig): Fault | undefined {
+function checkCrops({ method, crops, assignCrops }: TrainConfig): Fault | undefined {
   const sizes = crops.flatMap((crop) => Array<number>(crop.count).fill(crop.size));
+  if (method.name === "simclr") {
+    if (sizes.length === 2 && sizes[0] === sizes[1]) return undefined;
+    return { path: "crops", requirement: "add up to 2 crops of one size with method.name simclr", found: crops };
+  }
   if (sizes.length < 2) {
     return { path: "crops", requirement: "add up to at least 2 crops per image", found: sizes.length };
   }

@@ -46,6 +46,12 @@ const head = z.strictObject({
   batchNorm: z.boolean().default(true).describe("BatchNorm after each hidden layer (SwAV: yes; SEER: no)"),
 }).prefault({});
 
+const method = z.strictObject({
+  name: z.enum(["swav", "simclr"]).default("swav").describe(
+    "What the network learns from: `swav`, codes of other crops; `simclr`, the other crop of an image against all images",
+  ),
+}).prefault({});
+
 const prototypes = z.strictObject({
   count: z.int().min(2).default(100).describe("Number of prototypes K"),
   frozenSteps: wholeNumber.default(0).describe("Steps at the start in which the prototypes do not learn"),
@@ -75,7 +81,7 @@ const augmentation = z.strictObject({
 }).prefault({});
 
 const loss = z.strictObject({
-  temperature: positive.default(0.1).describe("Temperature τ of the prediction's softmax"),
+  temperature: positive.default(0.1).describe("Temperature τ of the prediction's softmax (SwAV, SimCLR)"),
 }).prefault({});
 
 const sinkhorn = z.strictObject({
@@ -202,6 +208,7 @@ const checkpointing = z.strictObject({
 /** The schema of a whole training configuration, before the rules of `checks.ts`. */
 export const trainConfigSchema = z.strictObject({
   seed: z.int().min(0).max(0xffffffff).default(0).describe("Seed of weights, sample order and augmentation"),
+  method,
   model,
   head,
   prototypes,

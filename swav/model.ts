@@ -6,9 +6,10 @@ import type { Device } from "../device/device.ts";
 import { normalizeColumnsInPlace } from "../kernels/normalize_columns.ts";
 import { type ProjectionHead, projectionHead, prototypes } from "../nn/heads.ts";
 import type { Linear } from "../nn/layers.ts";
-import type { ForwardContext, ModuleBuffer, Parameter } from "../nn/module.ts";
+import type { Network } from "../methods/step.ts";
+import type { ForwardContext, Parameter } from "../nn/module.ts";
 import type { TrunkSpec } from "../nn/trunk_spec.ts";
-import { buildTrunk, type Trunk } from "../nn/trunks.ts";
+import { buildTrunk } from "../nn/trunks.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
 /** What to build. */
@@ -50,16 +51,10 @@ export class Prototypes {
   }
 }
 
-/** Trunk, head and prototypes on one device. */
-export interface SwavModel {
-  readonly device: Device;
-  readonly trunk: Trunk;
+/** Trunk, head and prototypes on one device: `trunk.…`, `head.…`, `prototypes.weight`. */
+export interface SwavModel extends Network {
   readonly head: ProjectionHead;
   readonly prototypes: Prototypes;
-  /** In order of the forward pass: `trunk.…`, `head.…`, `prototypes.weight`. */
-  readonly parameters: readonly Parameter[];
-  /** Running statistics. */
-  readonly buffers: readonly ModuleBuffer[];
 }
 
 /** Builds the network with fresh weights. */

@@ -11,7 +11,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "tensor": ["device", "kernels"],
   "nn": ["tensor", "type:device", "type:collectives"],
   "optim": ["tensor"],
-  "swav": ["tensor", "nn", "optim", "kernels", "type:device", "type:collectives"],
+  "methods": ["tensor", "nn", "optim", "kernels", "type:device", "type:collectives"],
+  "swav": ["methods", "tensor", "nn", "optim", "kernels", "type:device", "type:collectives"],
   "evaluate": ["tensor", "nn", "optim", "data", "type:device"],
   "data": [],
   "wire": [],
@@ -35,6 +36,7 @@ const ROOMS = [
   "tensor",
   "nn",
   "optim",
+  "methods",
   "swav",
   "evaluate",
   "data",
@@ -59,7 +61,18 @@ const ROOMS = [
 const NEVER_IMPORTED = ["examples", "tests", "bench", "tools"];
 
 /** Rooms whose results depend on their inputs alone. */
-const CLOCK_FREE = ["kernels", "tensor", "nn", "optim", "swav", "evaluate", "data", "collectives", "weights"];
+const CLOCK_FREE = [
+  "kernels",
+  "tensor",
+  "nn",
+  "optim",
+  "methods",
+  "swav",
+  "evaluate",
+  "data",
+  "collectives",
+  "weights",
+];
 
 /** Rooms outside the product, free to name anything. */
 const FREE = ["tests", "bench", "tools"];

@@ -10,15 +10,14 @@ import type { AdapterDescription, Device, OpenOptions } from "../../device/devic
 import type { Parameter } from "../../nn/module.ts";
 import { LossScale, type LossScaleOptions } from "../../optim/loss_scale.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
-import type { SwavModel } from "../../swav/model.ts";
 import { EmbeddingQueue } from "../../swav/queue.ts";
-import { prototypesName, trainStep } from "../../swav/train_step.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { formatSegments, type Segment } from "../../nn/segments.ts";
 import type { Message } from "../../wire/messages.ts";
-import { buildModel, buildOptimizer, checkPrecision, segmentsOf, storageOf } from "./build.ts";
+import { buildOptimizer, checkPrecision, segmentsOf } from "./build.ts";
 import { GradientStream } from "./gradient_stream.ts";
 import { memoryUse } from "./memory.ts";
+import { buildMethod, type Method } from "./method.ts";
 import { RemotePeers } from "./remote_peers.ts";
 import { checkChoices } from "./shapes.ts";
 import { restore, snapshot } from "./snapshot.ts";
@@ -42,12 +41,14 @@ export interface EnginePorts {
 interface Session {
   readonly config: TrainConfig;
   readonly device: Device;
-  readonly model: SwavModel;
+  readonly method: Method;
+  readonly model: Method["model"];
   readonly optimizer: Optimizer;
   /** In mixed precision. */
   readonly lossScale: LossScale | undefined;
   readonly peers: RemotePeers;
-  readonly plans: { readonly all: SlicePlan; readonly withoutPrototypes: SlicePlan };
+  /** The slices of a step's gradient, which lacks the parameters that rest. */
+  planOf(step: number): SlicePlan;
   readonly parameters: ReadonlyMap<string, Parameter>;
   /** Units of the trunk that are run again in the backward pass. */
   readonly segments: readonly Segment[];
@@ -111,10 +112,11 @@ export class Engine {
     });
     checkPrecision(config, { adapter: device.adapter, trainer: this.#ports.id });
     if (message.choices !== undefined) await checkChoices(device.adapter, { config, choices: message.choices });
-    const model = buildModel(device, config);
+    const method = buildMethod(device, config), { model } = method;
     const { sliceBytes, stepTimeoutMs } = config.cluster;
     const backward = [...model.parameters].reverse().map(({ name, tensor }) => ({ name, size: tensor.size }));
     const shards = message.shards.length;
+    const plans = new Map<ReadonlySet<string>, SlicePlan>();
     const local = { low: seat.low, high: seat.high };
     const replicas = Array.from({ length: seat.high - seat.low }, (_, index) => seat.low + index);
     const parameterCount = model.parameters.reduce((sum, { tensor }) => sum + tensor.size, 0);
@@ -123,13 +125,17 @@ export class Engine {
       segments,
       config,
       device,
+      method,
       model,
       optimizer: buildOptimizer(config),
       lossScale: config.precision === "mixed" ? new LossScale(this.#ports.lossScale) : undefined,
       peers: new RemotePeers({ local, send: (sent) => this.#ports.send(sent), timeoutMs: stepTimeoutMs }),
-      plans: {
-        all: planSlices(backward, { sliceBytes, shards }),
-        withoutPrototypes: planSlices(backward.filter(({ name }) => name !== prototypesName), { sliceBytes, shards }),
+      planOf(step) {
+        const resting = method.resting(step);
+        const plan = plans.get(resting) ??
+          planSlices(backward.filter(({ name }) => !resting.has(name)), { sliceBytes, shards });
+        plans.set(resting, plan);
+        return plan;
       },
       parameters: new Map(model.parameters.map((parameter) => [parameter.name, parameter])),
       replicas,
@@ -162,13 +168,12 @@ export class Engine {
 
   async #step(step: number, learningRate: number): Promise<void> {
     const session = this.#configured();
-    const { config, device, model, optimizer, lossScale, peers, replicas } = session;
+    const { config, device, method, optimizer, lossScale, peers, replicas } = session;
     const watch = new Stopwatch(() => this.#ports.now());
     for (const ahead of [step, step + 1]) {
       if (config.steps === undefined || ahead < config.steps) replicas.forEach((replica) => this.#want(ahead, replica));
     }
     const batches = await watch.time("data", () => this.#takeBatches(step, session));
-    const frozenPrototypes = step < config.prototypes.frozenSteps;
     const timed = watch.around(peers, { step, config });
     const useQueue = step >= config.queue.startStep;
     const inputs = batches.map((batch) => ({
@@ -177,27 +182,19 @@ export class Engine {
       queue: useQueue ? session.queues.get(batch.replica) : undefined,
     }));
     const scale = lossScale?.value;
-    const rows = await trainStep(inputs, {
+    const rows = await method.step(inputs, {
       step,
-      model,
       optimizer,
       learningRate,
-      batch: config.batchPerReplica,
-      replicas: config.replicas,
-      assignCrops: config.assignCrops,
-      temperature: config.loss.temperature,
-      frozenPrototypes,
-      storage: storageOf(config),
       segments: session.segments,
-      // By the configuration, not by this trainer's segments: all trainers must exchange alike.
-      passesInTurn: config.checkpointing.mode !== "none",
       lossScale,
       collective: config.syncBatchNormGroup === 1 ? undefined : timed.group,
+      world: timed.world,
       assigner: timed,
       gradients: new GradientStream({
         device,
         step,
-        plan: frozenPrototypes ? session.plans.withoutPrototypes : session.plans.all,
+        plan: session.planOf(step),
         parameters: session.parameters,
         replicas,
         world: timed.world,
@@ -242,6 +239,7 @@ export class Engine {
 
 function makeQueues(device: Device, config: TrainConfig, replicas: readonly number[]): Map<number, EmbeddingQueue> {
   const { replicas: world, batchPerReplica, queue, head, assignCrops } = config;
+  if (config.method.name !== "swav") return new Map();
   // Rounded down to whole batches of every replica, as VISSL does.
   const length = Math.floor(queue.length / (world * batchPerReplica)) * batchPerReplica;
   if (length === 0) return new Map();

@@ -7,7 +7,7 @@ import type { Collective } from "../../collectives/collective.ts";
 import { gatherSlice, scatterSlice, type SlicePlan, SliceProgress } from "../../collectives/slices.ts";
 import type { Device } from "../../device/device.ts";
 import type { Parameter } from "../../nn/module.ts";
-import type { GradientSum } from "../../swav/train_step.ts";
+import type { GradientSum } from "../../methods/step.ts";
 import { readTensors, type Tensor, tensorFrom } from "../../tensor/tensor.ts";
 
 /** What a {@linkcode GradientStream} needs. */

@@ -1,7 +1,7 @@
 /** What a trainer's device memory is used for, by sums over the tensors that live from step to step. */
 import type { Device } from "../../device/device.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
-import type { SwavModel } from "../../swav/model.ts";
+import type { Network } from "../../methods/step.ts";
 import type { EmbeddingQueue } from "../../swav/queue.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { StepMemory } from "../events.ts";
@@ -16,7 +16,7 @@ function bytesOf(tensors: Iterable<Tensor>): number {
 export function memoryUse(
   device: Device,
   { model, optimizer, queues }: {
-    model: SwavModel;
+    model: Network;
     optimizer: Optimizer;
     queues: ReadonlyMap<number, EmbeddingQueue>;
   },

@@ -6,9 +6,8 @@ import type { TrainConfig } from "../../config.ts";
 import type { ChoiceRecord } from "../../device/choices.ts";
 import type { AdapterDescription } from "../../device/device.ts";
 import { type HeavyUse, RecordingDevice, type UnfitChoice } from "../../device/tune_shapes.ts";
-import { trainStep } from "../../swav/train_step.ts";
 import { toWire } from "../../wire/tensor.ts";
-import { buildModel, storageOf } from "./build.ts";
+import { buildMethod } from "./method.ts";
 import { type BatchMessage, makeViews } from "./views.ts";
 
 /** What a step asks for, and which recorded variants it could not have. */
@@ -29,20 +28,14 @@ export async function stepUses(
   recorded?: ChoiceRecord,
 ): Promise<StepUses> {
   const device = new RecordingDevice(adapter, recorded);
-  const model = buildModel(device, config, { blank: true });
+  const method = buildMethod(device, config, { blank: true });
   const { batchPerReplica: batch, assignCrops } = config;
   const views = makeViews(device, blankBatch(batch), config);
-  await trainStep([{ replica: 0, views }], {
+  await method.step([{ replica: 0, views }], {
     step: 0,
-    model,
     optimizer: { stepCount: 0, step() {}, retract() {}, state: () => new Map(), load() {}, dispose() {} },
     learningRate: 0,
-    batch,
-    replicas: config.replicas,
-    assignCrops,
-    temperature: config.loss.temperature,
-    frozenPrototypes: false,
-    storage: storageOf(config),
+    world: () => ({ size: config.replicas, allReduce: (_key, values) => Promise.resolve(values) }),
     assigner: {
       assign: () => Promise.resolve(new Float32Array(assignCrops.length * batch * config.prototypes.count)),
     },

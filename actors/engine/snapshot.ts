@@ -7,7 +7,7 @@ import { sha256Hex } from "../../checkpoint/manifest.ts";
 import { loadStateDict, type StateDict, stateDict } from "../../nn/state_dict.ts";
 import type { LossScale } from "../../optim/loss_scale.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
-import type { SwavModel } from "../../swav/model.ts";
+import type { Network } from "../../methods/step.ts";
 import type { EmbeddingQueue } from "../../swav/queue.ts";
 import { readTensors } from "../../tensor/tensor.ts";
 import type { Message } from "../../wire/messages.ts";
@@ -18,7 +18,7 @@ export type StatePart = Extract<Message, { type: "state-part" }>["part"];
 
 /** What has a state. */
 export interface StateHolders {
-  readonly model: SwavModel;
+  readonly model: Network;
   readonly optimizer: Optimizer;
   /** In mixed precision. */
   readonly lossScale?: LossScale;
@@ -88,7 +88,7 @@ function part(file: StatePart["file"], name: string, data: Float32Array<ArrayBuf
   return { file, name, tensor: toWire(data) };
 }
 
-function weightsDigest(state: StateDict, model: SwavModel): string {
+function weightsDigest(state: StateDict, model: Network): string {
   const digests = model.parameters.map(({ name }) => {
     const data = state.get(name)?.data ?? new Float32Array();
     return `${name} ${sha256Hex(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))}`;
