@@ -14,9 +14,10 @@ import { MemoryHub } from "./runtime/memory_hub.ts";
 import { type ActorHandle, runActor } from "./runtime/loop.ts";
 import type { LinkNetwork } from "./runtime/network.ts";
 import { openSocketNetwork } from "./runtime/network.ts";
-import { spawnActor, spawnInProcess } from "./runtime/spawn.ts";
+import { spawnActor, type SpawnedActor, spawnInProcess } from "./runtime/spawn.ts";
 import { runFolder } from "./run_identity.ts";
 import { actorIds } from "./seats.ts";
+import type { Message } from "../wire/messages.ts";
 import { isLoopback } from "../wire/tls.ts";
 import { readTls } from "./tls_files.ts";
 import { runPolicy } from "./who_may_send.ts";
@@ -81,7 +82,7 @@ export async function runCluster(options: ClusterOptions): Promise<RunOutcome> {
     options.onEvent?.(event);
   };
   const start = options.singleProcess ? startInProcess : startProcesses;
-  const started = start(options, (network) => {
+  const started = start(options, (network, replaceLocalHost) => {
     const behavior = controllerBehavior(
       {
         config: options.config,
@@ -90,7 +91,7 @@ export async function runCluster(options: ClusterOptions): Promise<RunOutcome> {
         choices: options.choices,
         stopBeforeStep: options.stopBeforeStep,
       },
-      { emit, now: () => performance.now() },
+      { emit, now: () => performance.now(), replaceLocalHost },
     );
     return runActor(behavior, { id: actorIds.controller, network, log: silent });
   });
@@ -110,7 +111,10 @@ interface Started {
   close(): Promise<void>;
 }
 
-function startProcesses(options: ClusterOptions, control: (network: LinkNetwork) => ActorHandle): Started {
+/** Starts the controller on a network; it may ask for another local host where that is a process. */
+type Control = (network: LinkNetwork, replaceLocalHost?: () => void) => ActorHandle;
+
+function startProcesses(options: ClusterOptions, control: Control): Started {
   const { config, gpuEnvironment = {}, adapters = [] } = options;
   const token = options.token ?? randomToken();
   const { listen, port } = config.cluster;
@@ -123,7 +127,18 @@ function startProcesses(options: ClusterOptions, control: (network: LinkNetwork)
     listen: { hostname: listen, port },
   });
   const controllerUrl = opened.url ?? "";
-  const controller = control(opened.network);
+  let host: SpawnedActor | undefined;
+  let [replacing, closing] = [false, false];
+  const controller = control(opened.network, () => {
+    if (replacing || closing) return;
+    replacing = true;
+    // Its actors end with it: each watches its parent's end of stdin.
+    const gone = host?.stop(0) ?? Promise.resolve();
+    gone.then(() => {
+      replacing = false;
+      if (!closing) host = startHost();
+    });
+  });
   options.onListening?.({ url: controllerUrl, token });
   const loopback = isLoopback(listen);
   const hostOptions: HostOptions = {
@@ -142,10 +157,37 @@ function startProcesses(options: ClusterOptions, control: (network: LinkNetwork)
       dawn: config.cluster.gpu === "dawn" || needsDawn(config, adapters),
     },
   };
-  const host = spawnActor({
+  const startHost = () =>
+    spawnLocalHost(hostOptions, (message) => {
+      // The end of a host that is being replaced was acted on.
+      if (!replacing || message.type !== "actor-exited") controller.post(message, localHost);
+    });
+  host = startHost();
+  return {
+    controller,
+    async close() {
+      await opened.close("the run has ended");
+      // The host ends its actors first, then itself; its end of stdin would end it at once.
+      closing = true;
+      if (host === undefined) return;
+      await deadline(host.exited, stopGraceMs).catch(() => {});
+      await host.stop(killGraceMs);
+    },
+  };
+}
+
+/** Starts the host of this machine; `tell` takes what the controller is to hear of its log and its end. */
+function spawnLocalHost(hostOptions: HostOptions, tell: (message: Message) => void): SpawnedActor {
+  const { controllerUrl, token, tls, listen } = hostOptions;
+  const host: SpawnedActor = spawnActor({
     entry: new URL("../main.ts", import.meta.url),
     // It passes LD_LIBRARY_PATH on, which Deno allows only to those who may run anything.
-    permissions: [loopback ? `--allow-net=${listen}` : "--allow-net", "--allow-run", "--allow-env", "--allow-read"],
+    permissions: [
+      isLoopback(listen) ? `--allow-net=${listen}` : "--allow-net",
+      "--allow-run",
+      "--allow-env",
+      "--allow-read",
+    ],
     bootstrap: {
       id: localHost,
       role: "host",
@@ -158,23 +200,13 @@ function startProcesses(options: ClusterOptions, control: (network: LinkNetwork)
       heartbeatMs: 1_000,
       options: hostOptions,
     },
-    onExit: ({ code }) =>
-      controller.post({ type: "actor-exited", actor: localHost, code, lines: host.logTail().slice(-20) }, localHost),
-    onLogLine: (line) =>
-      controller.post({ type: "log-lines", actor: localHost, lines: [line.slice(0, 4_000)] }, localHost),
+    onExit: ({ code }) => tell({ type: "actor-exited", actor: localHost, code, lines: host.logTail().slice(-20) }),
+    onLogLine: (line) => tell({ type: "log-lines", actor: localHost, lines: [line.slice(0, 4_000)] }),
   });
-  return {
-    controller,
-    async close() {
-      await opened.close("the run has ended");
-      // The host ends its actors first, then itself; its end of stdin would end it at once.
-      await deadline(host.exited, stopGraceMs).catch(() => {});
-      await host.stop(killGraceMs);
-    },
-  };
+  return host;
 }
 
-function startInProcess(options: ClusterOptions, control: (network: LinkNetwork) => ActorHandle): Started {
+function startInProcess(options: ClusterOptions, control: Control): Started {
   const hub = new MemoryHub(runPolicy);
   const controller = control(hub.network(actorIds.controller));
   const host = spawnInProcess({

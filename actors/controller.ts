@@ -19,7 +19,7 @@ import {
 import { learningRateAt, nextPlateau, type StepDone, stepRecord } from "./step_record.ts";
 import type { ActorId, Behavior, Effect } from "./runtime/behavior.ts";
 import * as probing from "./probing.ts";
-import { configureOrders, startOrders } from "./start_orders.ts";
+import { configureOrders, saveOrders, startOrders, stopOrders } from "./start_orders.ts";
 import { actorIds, placeActors, seatReplicas, trainersFor } from "./seats.ts";
 import { alarm, silentActor, silentMs } from "./watch.ts";
 import {
@@ -156,7 +156,8 @@ class Controller {
     if (state.phase !== "hosts") {
       // Its turn comes with the next start of the actors: at the end of this step, or of the restart under way.
       state.moving = state.phase !== "halting";
-      return [];
+      const awaited = !state.moving && joined.host === actorIds.localHost && state.halting.size === 0;
+      return awaited ? this.#whenHalted(state) : [];
     }
     if (state.hosts.length < this.options.hosts || state.hosts[0] !== actorIds.localHost) return [];
     return [{ kind: "cancel-timer", name: "hosts" }, ...this.#startActors(state)];
@@ -244,13 +245,7 @@ class Controller {
   /** Has the state before step `state.step` written; training goes on meanwhile. */
   #save(state: ControllerState): Effect[] {
     state.saving = state.step;
-    const progress = { plateau: state.plateau };
-    const message: Message = { type: "save", step: state.step, progress, pinned: probing.pinnedSteps(state) };
-    const takers = [...state.seats.map((seat) => seat.id), actorIds.checkpointer];
-    return [
-      ...takers.map((to): Effect => ({ kind: "send", to, message })),
-      alarm("saving", this.#config.cluster.stepTimeoutMs),
-    ];
+    return [...saveOrders(state), alarm("saving", this.#config.cluster.stepTimeoutMs)];
   }
 
   #saved(state: ControllerState, saved: { step: number; folder: string; digest: string }): Effect[] {
@@ -350,11 +345,14 @@ class Controller {
     const host = state.placements.find(({ id }) => id === cause.actor)?.host ?? cause.actor;
     const failure: RunFailure = { ...cause, host };
     const restartsMax = this.#config.cluster.restarts;
-    if (state.interrupted || !mayRestart(state, cause.actor, restartsMax)) return this.#giveUp(state, failure);
+    const replaceable = cause.actor !== actorIds.localHost || this.ports.replaceLocalHost !== undefined;
+    if (state.interrupted || !replaceable || !mayRestart(state, restartsMax)) return this.#giveUp(state, failure);
     const effects = beginRestart(state, failure);
     const restart = state.restarts.taken;
     this.ports.emit({ kind: "restarting", failure, restart, restartsMax, delayMs: backoffMs(restart) });
-    return [...effects, alarm("watch", watchMs), alarm("halting", haltTimeoutMs)];
+    if (failure.actor === actorIds.localHost) this.ports.replaceLocalHost?.();
+    const wait = state.halting.size === 0 ? this.#whenHalted(state) : [alarm("halting", haltTimeoutMs)];
+    return [...effects, alarm("watch", watchMs), ...wait];
   }
 
   /** Starts all actors anew with the hosts that there are now; the state before this step is in a checkpoint. */
@@ -364,17 +362,21 @@ class Controller {
   }
 
   #halted(state: ControllerState, host: string): Effect[] {
-    if (!halted(state, host)) return [];
+    return halted(state, host) ? this.#whenHalted(state) : [];
+  }
+
+  #whenHalted(state: ControllerState): Effect[] {
+    if (!state.hosts.includes(actorIds.localHost)) return [alarm("hosts", this.#config.cluster.startTimeoutMs)];
     const delayMs = backoffMs(state.restarts.taken);
-    const cancel: Effect = { kind: "cancel-timer", name: "halting" };
-    return [cancel, ...(delayMs === 0 ? this.#startActors(state) : [alarm("restart", delayMs)])];
+    const cancels = ["halting", "hosts"].map((name): Effect => ({ kind: "cancel-timer", name }));
+    return [...cancels, ...(delayMs === 0 ? this.#startActors(state) : [alarm("restart", delayMs)])];
   }
 
   /** A host is gone while the actors are being ended: the others carry on without it. */
   #hostLost(state: ControllerState, { host, error }: { host: string; error: string }): Effect[] {
     state.hosts = state.hosts.filter((id) => id !== host);
     if (host !== actorIds.localHost) return this.#halted(state, host);
-    return this.#giveUp(state, { actor: host, host, error: `connection lost: ${error}`, lines: tailOf(state, host) });
+    return this.#fail(state, { actor: host, error: `connection lost: ${error}`, lines: tailOf(state, host) });
   }
 
   #haltLate(state: ControllerState): Effect[] {
@@ -390,8 +392,6 @@ class Controller {
 
   #stopAll(state: ControllerState, reason: string): Effect[] {
     state.phase = "ended";
-    const everyone = [...state.placements.map(({ id }) => id).filter((id) => state.urls.has(id)), ...state.hosts];
-    const stops = everyone.map((to): Effect => ({ kind: "send", to, message: { type: "stop", reason } }));
-    return [...stops, { kind: "stop", reason }];
+    return [...stopOrders(state, reason), { kind: "stop", reason }];
   }
 }

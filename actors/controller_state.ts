@@ -29,6 +29,8 @@ export interface ControllerPorts {
   emit(event: RunEvent): void;
   /** Monotonic milliseconds. */
   now(): number;
+  /** Ends the local host, if it lives, and starts another; absent where there is none to be had. */
+  replaceLocalHost?(): void;
 }
 
 /** The controller's memory. */
@@ -144,7 +146,9 @@ export function waitOf(
   const trainers = state.seats.map(({ id }) => id);
   switch (name) {
     case "hosts":
-      return { on: [`${hosts - state.hosts.length} more hosts`], doing: "join" };
+      return state.phase === "halting"
+        ? { on: [actorIds.localHost], doing: "start anew" }
+        : { on: [`${hosts - state.hosts.length} more hosts`], doing: "join" };
     case "starting":
       return { on: missing(placed, state.urls), doing: "start" };
     case "configuring":

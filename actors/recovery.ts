@@ -32,12 +32,11 @@ export function backoffMs(restart: number): number {
   return restart <= 1 ? 0 : Math.min(backoffMaxMs, 1000 * 2 ** (restart - 2));
 }
 
-/** Whether the loss of `actor` is one that a new start can mend, and the run may still restart. */
-export function mayRestart(state: ControllerState, actor: string, allowed: number): boolean {
+/** Whether a loss now is one that a new start can mend, and the run may still restart. */
+export function mayRestart(state: ControllerState, allowed: number): boolean {
   // What fails before the first step fails again: a folder without images, a device that is too small.
   const underWay = state.phase === "training" || state.attempt > 0;
-  // The local host is this process's own child, and with it go the checkpoints.
-  return underWay && actor !== actorIds.localHost && state.restarts.taken < allowed;
+  return underWay && state.restarts.taken < allowed;
 }
 
 /** The failure to report when the run ends for it: with restarts behind it, the first cause, and that they did not help. */
@@ -90,6 +89,8 @@ export function beginRestart(state: ControllerState, failure?: RunFailure): Effe
 export function countsWhileHalting(state: ControllerState, message: Message, from: string): boolean {
   if (from === "self") return true;
   if (message.type === "actor-exited") return message.actor === actorIds.localHost;
+  // A host may come at any time: one that joins, or the local one anew.
+  if (message.type === "host-ready" || message.type === "hello" && message.role === "host") return true;
   return state.hosts.includes(from);
 }
 

@@ -1,10 +1,13 @@
-/** What the controller orders when a run's actors start: which to spawn where, and what each is told. Pure functions. */
+/**
+ * What the controller orders: which actors to spawn where and what each is told, the taking of a checkpoint, the end. Pure
+ * functions.
+ */
 import type { TrainConfig } from "../config.ts";
 import type { Message } from "../wire/messages.ts";
 import type { ControllerOptions, ControllerState } from "./controller_state.ts";
-import { startEvaluator } from "./probing.ts";
+import { pinnedSteps, startEvaluator } from "./probing.ts";
 import type { Effect } from "./runtime/behavior.ts";
-import { adapterOf, type Placement } from "./seats.ts";
+import { actorIds, adapterOf, type Placement } from "./seats.ts";
 
 /** One order a placement; a trainer's carries the environment that chooses its GPU. */
 export function spawnOrders(placements: readonly Placement[], { adapters }: TrainConfig["cluster"]): Effect[] {
@@ -46,4 +49,18 @@ export function configureOrders(state: ControllerState, { config, choices }: Con
       { kind: "send", to: id, message: configure },
     ];
   });
+}
+
+/** Has the state before step `state.step` written. */
+export function saveOrders(state: ControllerState): Effect[] {
+  const { step, plateau } = state;
+  const message: Message = { type: "save", step, progress: { plateau }, pinned: pinnedSteps(state) };
+  return [...state.seats.map((seat) => seat.id), actorIds.checkpointer]
+    .map((to): Effect => ({ kind: "send", to, message }));
+}
+
+/** Ends every actor that has started, and the hosts. */
+export function stopOrders(state: ControllerState, reason: string): Effect[] {
+  const started = state.placements.map(({ id }) => id).filter((id) => state.urls.has(id));
+  return [...started, ...state.hosts].map((to): Effect => ({ kind: "send", to, message: { type: "stop", reason } }));
 }

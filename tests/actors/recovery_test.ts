@@ -12,7 +12,11 @@ const actors = ["checkpointer", "loader-0", "sinkhorn", "sync-0", "trainer-0", "
 const digest = "d".repeat(64);
 
 /** A controller of two hosts, driven by hand. */
-function drive(restarts: number, hosts: readonly string[] = ["host-0"], { started = true } = {}) {
+function drive(
+  restarts: number,
+  hosts: readonly string[] = ["host-0"],
+  { started = true, replaceLocalHost }: { started?: boolean; replaceLocalHost?: () => void } = {},
+) {
   const tiny = findPreset("test-tiny");
   const config = parseConfig({
     ...tiny,
@@ -26,6 +30,7 @@ function drive(restarts: number, hosts: readonly string[] = ["host-0"], { starte
   const behavior = controllerBehavior({ config, hosts: hosts.length }, {
     emit: (event) => events.push(event),
     now: () => 1,
+    replaceLocalHost,
   });
   const [state] = behavior.init();
   let done: Effect[] = [];
@@ -149,6 +154,28 @@ Deno.test("a lost host's actors move to the others; the loss of the controller's
   assertEquals(local.events.at(-1)?.kind, "failed");
 });
 
+Deno.test("the controller's own host is replaced: all wait for it, and count its losses as any other's", () => {
+  let replaced = 0;
+  const run = drive(2, ["host-0", "host-b"], { replaceLocalHost: () => replaced++ });
+  run.step(0);
+  run.sent();
+  run.kill("host-0");
+  assertEquals([replaced, run.sent(), run.kinds().at(-1)], [1, ["halt host-b"], "restarting"]);
+  run.say("host-b", { type: "halted", attempt: 1 });
+  assertEquals(run.sent(), []);
+  run.say("host-0", { type: "host-ready", adapters: [] });
+  assert(run.sent().every((line) => line.startsWith("spawn")));
+  assertEquals(run.kinds().at(-1), "starting");
+  // It comes before the others are done, is lost again meanwhile, and comes a third time.
+  run.kill("host-0");
+  run.say("host-0", { type: "host-ready", adapters: [] });
+  assertEquals(run.sent(), ["halt host-b"]);
+  run.say("host-b", { type: "halted", attempt: 2 });
+  assert(run.timers().includes("restart 1000"), run.timers().join());
+  run.kill("host-0");
+  assertEquals([replaced, run.kinds().at(-1)], [2, "failed"]);
+});
+
 Deno.test("a host that is lost or late while actors are ended is gone on without", () => {
   const run = drive(2, ["host-0", "host-b"]);
   run.step(0);
@@ -173,6 +200,17 @@ Deno.test("a host that joins a run under way gets its share at the next step, fr
   const trainers = starting.actors.filter(({ id }) => id.startsWith("trainer"));
   assertEquals(trainers.map(({ host }) => host), ["host-0", "host-b", "host-0", "host-b"]);
   assert(!run.kinds().includes("restarting"), "nothing was lost");
+});
+
+Deno.test("a host that joins while the actors of a lost attempt are ended is counted on for the next", () => {
+  const run = drive(2);
+  run.step(0);
+  run.sent();
+  run.kill("trainer-0");
+  run.say("host-b", { type: "hello", id: "host-b", role: "host", url: null, pid: 7 });
+  run.say("host-b", { type: "host-ready", adapters: [] });
+  run.say("host-0", { type: "halted", attempt: 1 });
+  assert(run.sent().includes("spawn host-b"));
 });
 
 Deno.test("a checkpoint that is written late does not make the run snapshot trainers in the middle of a step", () => {
@@ -250,6 +288,29 @@ Deno.test("a host joins a run under way and is killed later, and the run ends wi
       event.kind === "starting" ? [event.actors.filter(({ id }) => id.startsWith("trainer")).length] : []
     );
     assertEquals(trainers, [1, 2, 1], "trainers of each start");
+  });
+});
+
+Deno.test("the controller's own host is killed and later frozen, and the run ends with the same weights", async () => {
+  await withRuns(async (place) => {
+    const settings = { steps: 8, checkpoint: { everySteps: 2, keep: 2 } };
+    const expected = digestOf(await run({ config: place.config(settings), singleProcess: true }));
+    let pid = 0, trainer = 0;
+    const signals: Deno.Signal[] = ["SIGKILL", "SIGSTOP"];
+    const result = await run({
+      config: place.config({ ...settings, cluster: { trainers: 2, stepTimeoutMs: 6_000, restarts: 3 } }),
+      onEvent(event) {
+        if (event.kind === "started" && event.actor === "host-0") pid = event.pid;
+        if (event.kind === "started" && event.actor === "trainer-0") trainer = event.pid;
+        if (event.kind !== "step" || event.record.step !== (signals.length === 2 ? 3 : 5)) return;
+        const signal = signals.shift();
+        if (signal !== undefined) Deno.kill(pid, signal);
+        // A frozen host is missed when something is asked of it.
+        if (signal === "SIGSTOP") Deno.kill(trainer, "SIGKILL");
+      },
+    });
+    assertEquals(digestOf(result), expected);
+    assertEquals(result.events.filter(({ kind }) => kind === "restarting").length >= 2, true);
   });
 });
 
