@@ -41,6 +41,10 @@ export interface ClusterOptions {
   /** One line per adapter of this machine. */
   readonly adapters?: readonly string[];
   readonly onEvent?: (event: RunEvent) => void;
+  /** Starts of the run's actors before this. @default 0 */
+  readonly attempt?: number;
+  /** Longest wait for hosts, after which the run starts with those that came. @default as long as it takes */
+  readonly hostsMs?: number;
   /** Told where other hosts can join. */
   readonly onListening?: (join: { url: string; token: string }) => void;
   /** Ends the run at the next step, with a checkpoint. */
@@ -90,6 +94,8 @@ export async function runCluster(options: ClusterOptions): Promise<RunOutcome> {
         resume: options.resume,
         choices: options.choices,
         stopBeforeStep: options.stopBeforeStep,
+        attempt: options.attempt,
+        hostsMs: options.hostsMs,
       },
       { emit, now: () => performance.now(), replaceLocalHost },
     );

@@ -47,7 +47,7 @@ const lostLinkGraceMs = 1_500;
 export function controllerBehavior(options: ControllerOptions, ports: ControllerPorts): Behavior<ControllerState> {
   const controller = new Controller(options, ports);
   return {
-    init: () => [initialState(), controller.begin()],
+    init: () => [initialState(options.attempt), controller.begin()],
     handle: (state, message, from) => [state, controller.handle(state, message, from)],
   };
 }
@@ -61,8 +61,8 @@ class Controller {
   }
 
   begin(): Effect[] {
-    const hostsMs = this.options.hosts > 1 ? 24 * 3_600_000 : this.#config.cluster.startTimeoutMs;
-    return [alarm("hosts", hostsMs), alarm("watch", watchMs)];
+    const patienceMs = this.options.hosts > 1 ? 24 * 3_600_000 : this.#config.cluster.startTimeoutMs;
+    return [alarm("hosts", this.options.hostsMs ?? patienceMs), alarm("watch", watchMs)];
   }
 
   handle(state: ControllerState, message: Message, from: ActorId): Effect[] {
@@ -88,7 +88,7 @@ class Controller {
       case "loaded":
         state.loaded = true;
         state.step = message.step;
-        if (state.attempt === 0) state.startedAt = message.step;
+        if (state.attempt === state.firstAttempt) state.startedAt = message.step;
         state.plateau = nextPlateau.parse(message.progress);
         this.ports.emit({ kind: "resumed", step: message.step, notes: message.notes });
         return [];
@@ -310,6 +310,8 @@ class Controller {
     if (name === "restart") return this.#startActors(state);
     if (name === "watch") return this.#watch(state);
     if (name === "lost") return this.#lost(state);
+    const enough = this.options.hostsMs !== undefined && state.hosts[0] === actorIds.localHost;
+    if (name === "hosts" && state.phase === "hosts" && enough) return this.#startActors(state);
     const wait = waitOf(state, name, this.options.hosts);
     if (wait === undefined) return [];
     const actor = wait.on[0] ?? actorIds.sinkhorn;

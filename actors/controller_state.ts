@@ -19,6 +19,10 @@ export interface ControllerOptions {
   readonly resume?: { readonly step?: number };
   /** Recorded variants of kernels, the same for every trainer; each takes its defaults when absent. */
   readonly choices?: Readonly<Record<string, string>>;
+  /** Starts of the run's actors before this controller's; its attempts count on from there. @default 0 */
+  readonly attempt?: number;
+  /** Longest wait for hosts, after which the run starts with those that came. @default as long as it takes */
+  readonly hostsMs?: number;
   /** Write a checkpoint before this step and end there, as Ctrl-C does. */
   readonly stopBeforeStep?: number;
 }
@@ -37,8 +41,10 @@ export interface ControllerPorts {
 export interface ControllerState {
   phase: "hosts" | "halting" | "starting" | "configuring" | "restoring" | "training" | "judging" | "ended";
   hosts: string[];
-  /** Times that all actors were started anew. */
+  /** Number of this start of all actors, counted through the whole run. */
   attempt: number;
+  /** That of this controller's first start. */
+  readonly firstAttempt: number;
   restarts: Restarts;
   /** Hosts that still end the actors of the attempt before. */
   halting: Set<string>;
@@ -87,11 +93,12 @@ export interface ControllerState {
 }
 
 /** The memory of a controller that has heard of nobody. */
-export function initialState(): ControllerState {
+export function initialState(attempt = 0): ControllerState {
   return {
     phase: "hosts",
     hosts: [],
-    attempt: 0,
+    attempt,
+    firstAttempt: attempt,
     restarts: NO_RESTARTS,
     halting: new Set(),
     placements: [],

@@ -33,6 +33,9 @@ interface HostState {
   halting: number | undefined;
 }
 
+/** How a host ends that has lost its controller. */
+export const controllerGone = "the controller is gone";
+
 const flushMs = 300;
 const linesMax = 250;
 const stopGraceMs = 2_000;
@@ -63,7 +66,7 @@ export function hostBehavior(ports: HostPorts): Behavior<HostState> {
             ? [state, [{ kind: "stop", reason: message.reason }]]
             : [state, stopAll(state, message.reason)];
         case "peer-down":
-          return [state, message.peer === actorIds.controller ? stopAll(state, "the controller is gone") : []];
+          return [state, message.peer === actorIds.controller ? stopAll(state, controllerGone) : []];
         default:
           return [state, []];
       }

@@ -35,7 +35,7 @@ export function backoffMs(restart: number): number {
 /** Whether a loss now is one that a new start can mend, and the run may still restart. */
 export function mayRestart(state: ControllerState, allowed: number): boolean {
   // What fails before the first step fails again: a folder without images, a device that is too small.
-  const underWay = state.phase === "training" || state.attempt > 0;
+  const underWay = state.phase === "training" || state.attempt > state.firstAttempt;
   return underWay && state.restarts.taken < allowed;
 }
 

@@ -30,6 +30,8 @@ export interface RunNote {
 /** What `status.json` holds: the run's state at `at`, an ISO time. */
 export interface WrittenStatus extends RunStatus {
   readonly at: string;
+  /** The controller's process. */
+  readonly pid: number;
 }
 
 /** Writes the run's files; every call is synchronous and small, in order of events. */
@@ -103,7 +105,7 @@ export class RunFiles {
 
   /** Whoever reads it sees the one before or this one, never a half. */
   #writeStatus(status: RunStatus): void {
-    const written: WrittenStatus = { at: new Date().toISOString(), ...status };
+    const written: WrittenStatus = { at: new Date().toISOString(), pid: Deno.pid, ...status };
     Deno.writeTextFileSync(`${this.folder}/status.json.part`, JSON.stringify(written, null, 2) + "\n");
     Deno.renameSync(`${this.folder}/status.json.part`, `${this.folder}/status.json`);
   }
@@ -142,6 +144,16 @@ export function readProbes(folder: string): ProbeRecord[] {
 /** What happened in a run, oldest first; a torn last line is skipped. */
 export function readNotes(folder: string): RunNote[] {
   return readLines<RunNote>(`${folder}/events.jsonl`);
+}
+
+/** How often a run's actors have been started so far; 0 for a folder without a run. */
+export function startsOf(folder: string): number {
+  try {
+    return readNotes(folder).filter(({ event }) => event.kind === "starting").length;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return 0;
+    throw error;
+  }
 }
 
 function readLines<T>(file: string): T[] {

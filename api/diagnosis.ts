@@ -33,7 +33,7 @@ export async function readStanding(folder: string, now: Date): Promise<RunStandi
 
 /** A standing as a table for a person. */
 export function standingText(standing: RunStanding): string {
-  const { run, phase, step, steps, attempt, savedStep, waitsFor, actors, at } = standing;
+  const { run, phase, step, steps, attempt, savedStep, waitsFor, actors, at, pid } = standing;
   const rows = [
     ["actor", "role", "host", "pid", "state", "last heard"],
     ...actors.map((actor) => [
@@ -49,7 +49,7 @@ export function standingText(standing: RunStanding): string {
   return [
     `${run}: ${phase}, step ${step} of ${steps}, attempt ${attempt}, newest checkpoint ${
       savedStep ?? "none"
-    }, at ${at}`,
+    }, controller pid ${pid}, at ${at}`,
     ...(run === "running" && waitsFor.length > 0 ? [`waits for ${waitsFor.join(", ")}`] : []),
     ...rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column])).join("  ").trimEnd()),
   ].join("\n");

@@ -4,7 +4,7 @@
  */
 import { runCluster, type RunOutcome } from "../actors/cluster.ts";
 import type { RunEvent } from "../actors/events.ts";
-import { RunFiles } from "../actors/run_files.ts";
+import { RunFiles, startsOf } from "../actors/run_files.ts";
 import { runFolder } from "../actors/run_identity.ts";
 import type { TrainConfig } from "../config.ts";
 import type { AdapterDescription } from "../device/device.ts";
@@ -12,6 +12,7 @@ import { probeAdapters } from "../setup/adapters.ts";
 import { renderEmoji } from "../setup/emoji.ts";
 import { checkAdapters } from "./preflight.ts";
 import type { RunStart } from "./run_folder.ts";
+import { lockRun } from "./run_lock.ts";
 import { type RecordedKernels, settleKernels } from "./tuning.ts";
 import { firstAdapter, timingProcess } from "./tuning_process.ts";
 
@@ -26,6 +27,8 @@ export interface RunSettings {
   /** Secret that other hosts show. @default a new random one */
   readonly token?: string;
   readonly singleProcess?: boolean;
+  /** Longest wait for the other hosts, after which the run starts with those that came. @default as long as it takes */
+  readonly hostsMs?: number;
   readonly gpuEnvironment: Readonly<Record<string, string>>;
   /** What `run.json` says the run was started with. */
   readonly arguments: readonly string[];
@@ -41,12 +44,15 @@ export interface RunSettings {
  *
  * @throws {ConfigError} when no adapter can hold the network.
  * @throws {WireError} when the controller's port is in use.
+ * @throws {ConfigError} when another process carries on this very run.
  */
 export async function runToTheEnd(settings: RunSettings): Promise<RunOutcome> {
   const { start: { config, resumed }, onEvent, signal } = settings;
   const { adapters } = await probeAdapters(settings.gpuEnvironment);
   checkAdapters(config, adapters);
   const kernels = await settleRun(settings, adapters);
+  using _lock = lockRun(runFolder(config));
+  const attempt = startsOf(runFolder(config));
   const files = new RunFiles(runFolder(config), describeRun(config, { argv: settings.arguments, kernels }));
   try {
     return await runCluster({
@@ -57,6 +63,8 @@ export async function runToTheEnd(settings: RunSettings): Promise<RunOutcome> {
       singleProcess: settings.singleProcess,
       gpuEnvironment: settings.gpuEnvironment,
       resume: resumed ? {} : undefined,
+      attempt,
+      hostsMs: settings.hostsMs,
       choices: kernels?.choices,
       signal,
       onListening: settings.onListening,

@@ -22,6 +22,10 @@ export interface CommandOptions {
   readonly advertise?: string;
   readonly json?: string;
   readonly singleProcess: boolean;
+  /** Whether the controller gets a process of its own, which is started anew if it dies. */
+  readonly keeper: boolean;
+  /** Seconds in which a host looks for a controller that it has lost. */
+  readonly rejoin: number;
   /** Time what was timed before. */
   readonly again: boolean;
   readonly help: boolean;
@@ -37,8 +41,8 @@ export interface CommandLine {
 }
 
 const files = ["token-file", "tls-certificate", "tls-key", "tls-authority"];
-const texts = ["preset", "config", "resume", "hosts", "join", "token", "advertise", "json", ...files];
-const switches = ["single-process", "again", "help"];
+const texts = ["preset", "config", "resume", "hosts", "join", "rejoin", "token", "advertise", "json", ...files];
+const switches = ["single-process", "no-keeper", "again", "help"];
 /** Switches that stand for a key of the configuration with its value. */
 const shorthands: Readonly<Record<string, readonly [string, string]>> = { "no-tune": ["cluster.tune", "off"] };
 
@@ -85,6 +89,10 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
   if (!/^[1-9]\d{0,5}$/.test(hosts)) {
     throw new ConfigError("hosts", `option --hosts must be a number of machines from 1, found "${hosts}"`);
   }
+  const rejoin = text("rejoin") ?? "120";
+  if (!/^\d{1,6}$/.test(rejoin)) {
+    throw new ConfigError("rejoin", `option --rejoin must be a number of seconds from 0, found "${rejoin}"`);
+  }
   return {
     command: command.startsWith("-") ? "help" : command,
     operands: parsed._.map(String),
@@ -105,6 +113,8 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
       advertise: text("advertise"),
       json: text("json"),
       singleProcess: parsed["single-process"] === true,
+      keeper: parsed["no-keeper"] !== true,
+      rejoin: Number(rejoin),
       again: parsed.again === true,
       help: parsed.help === true,
     },

@@ -3,7 +3,7 @@ export const helpText = `SEER on Deno: self-supervised pretraining of RegNetY wi
 
   deno task quickstart [--data DIR]             pretrain a small network and evaluate it
   deno task pretrain [--preset NAME] [--config FILE] [--KEY VALUE …]
-                     [--data DIR] [--resume RUN] [--hosts N] [--single-process]
+                     [--data DIR] [--resume RUN] [--hosts N] [--single-process] [--no-keeper]
                      [--no-tune] [--probe knn,linear --every N [--probe.data DIR]]
   deno task tune [--preset NAME] [--config FILE] [--KEY VALUE …] [--again]
                                                 time a run's kernels ahead of it
@@ -17,7 +17,8 @@ export const helpText = `SEER on Deno: self-supervised pretraining of RegNetY wi
                                                 another library's weights, checked
   deno task seer embed IMAGE|DIR … --weights FILE [--out FILE.npy|.parquet]
   deno task seer search IMAGE … --weights FILE --data DIR [--count 10] [--out FILE.html]
-  deno task seer host --join URL --token-file FILE  add this machine to a cluster
+  deno task seer host --join URL --token-file FILE [--rejoin SECONDS]
+                                                add this machine to a cluster
   deno task seer status RUN [--json]            where a run and its actors stand
   deno task seer postmortem RUN                 what happened to a run, in one page
   deno task seer plan --preset NAME [--trainers N]

@@ -1,5 +1,9 @@
 /** The command `host`: makes this machine part of a cluster that a controller elsewhere waits for. */
-import { joinAsHost } from "../actors/host_process.ts";
+import { delay } from "@std/async/delay";
+import { controllerGone } from "../actors/host.ts";
+import { type HostOptions, joinAsHost } from "../actors/host_process.ts";
+import type { Log } from "../actors/runtime/behavior.ts";
+import type { ActorEnd } from "../actors/runtime/loop.ts";
 import { readTls } from "../actors/tls_files.ts";
 import { givenSecret } from "../api/join.ts";
 import { isLoopback, listeningTls } from "../wire/tls.ts";
@@ -11,6 +15,8 @@ import type { CommandLine } from "./arguments.ts";
 
 /** Why a controller ends a run in good order. */
 const goodEnds = ["finished", "interrupted"];
+
+const log: Log = (level, text) => console.log(logLine(level, text));
 
 /** Runs `host --join URL --token-file FILE`; resolves to the exit code when the run has ended. */
 export async function hostCommand({ options, overrides }: CommandLine): Promise<number> {
@@ -40,7 +46,7 @@ export async function hostCommand({ options, overrides }: CommandLine): Promise<
   const id = `host-${crypto.randomUUID().slice(0, 8)}`;
   console.log(`${id} joins ${join}`);
   const loopback = isLoopback(advertise);
-  const end = await joinAsHost(id, {
+  const hostOptions: HostOptions = {
     controllerUrl: join,
     token,
     tls,
@@ -53,7 +59,25 @@ export async function hostCommand({ options, overrides }: CommandLine): Promise<
       codeFolder: new URL("..", import.meta.url).pathname,
       dawn: adapters.some(({ kind, provider }) => kind === "gpu" && provider === "dawn"),
     },
-  }, (level, text) => console.log(logLine(level, text)));
+  };
+  let end = await joinAsHost(id, hostOptions, log);
+  while (end.reason === controllerGone && options.rejoin > 0) {
+    console.log(`${id} has lost the controller and looks for it for ${options.rejoin} s`);
+    end = await rejoined(id, hostOptions, options.rejoin);
+  }
   console.log(`${id} ended: ${end.reason}`);
   return end.error === undefined && goodEnds.includes(end.reason) ? 0 : 1;
+}
+
+/** Serves a controller that comes back within `seconds` at the address of the old one. */
+async function rejoined(id: string, options: HostOptions, seconds: number): Promise<ActorEnd> {
+  const until = performance.now() + 1000 * seconds;
+  while (true) {
+    try {
+      return await joinAsHost(id, options, log);
+    } catch (error) {
+      if (performance.now() > until) throw error;
+      await delay(1000);
+    }
+  }
 }

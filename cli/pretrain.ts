@@ -9,13 +9,28 @@ import { interruption, quickstartImages, runToTheEnd } from "../api/run.ts";
 import { newRun, resumedRun, type RunStart } from "../api/run_folder.ts";
 import { loadConfig } from "../config.ts";
 import type { CommandLine } from "./arguments.ts";
+import { controllerProcess, keep, type Kept, noteFor, readKept } from "./keeper.ts";
+
+/** Time for the hosts of a controller that is started anew to come back, before the run goes on without them. */
+const rejoinMs = 30_000;
 
 const print = (line: string) => console.log(line);
 
 /** Runs `pretrain`; resolves to the exit code. */
 export async function pretrainCommand(line: CommandLine, argv: readonly string[]): Promise<number> {
   const { options } = line;
-  const start = await startOf(line);
+  const kept = await readKept();
+  const token = kept?.token ?? givenSecret(options);
+  if (kept === undefined && options.keeper && !options.singleProcess) {
+    return await keep({
+      start: controllerProcess,
+      argv,
+      token: token ?? crypto.getRandomValues(new Uint8Array(32)).toHex(),
+      hosts: options.hosts,
+      log: (text) => console.error(text),
+    });
+  }
+  const start = keptStart(await startOf(line), kept);
   const { steps, step } = await checkRun(start);
   if (start.resumed && step >= steps) {
     print(
@@ -26,7 +41,7 @@ export async function pretrainCommand(line: CommandLine, argv: readonly string[]
   }
   const environment = await gpuEnvironment(print);
   if (options.singleProcess && !seesGpu()) return await runWithGpu(["pretrain", ...argv.slice(1)], environment);
-  const outcome = await runCommandLine({ line, start, argv, environment });
+  const outcome = await runCommandLine({ line, start, argv, environment, token, kept });
   printOutcome(outcome);
   return exitCodeOf(outcome);
 }
@@ -45,13 +60,22 @@ export async function startOf(line: CommandLine, preset?: string): Promise<RunSt
   });
 }
 
+/** A controller that died before its first checkpoint begins its run anew. */
+function keptStart(start: RunStart, kept: Kept | undefined): RunStart {
+  if (kept === undefined || !start.resumed || kept.starts === 0) return start;
+  return hasCheckpoint(runFolder(start.config)) ? start : { ...start, resumed: false };
+}
+
 /** Runs the cluster with progress and Ctrl-C wired up. */
 export async function runCommandLine(
-  { line: { options }, start, argv, environment }: {
+  { line: { options }, start, argv, environment, token, kept }: {
     line: CommandLine;
     start: RunStart;
     argv: readonly string[];
     environment: Readonly<Record<string, string>>;
+    /** Secret that other hosts show. */
+    token: string | undefined;
+    kept?: Kept;
   },
 ): Promise<RunOutcome> {
   const { hosts } = options;
@@ -61,13 +85,15 @@ export async function runCommandLine(
   return await runToTheEnd({
     start,
     hosts,
-    token: givenSecret(options),
+    token,
+    hostsMs: kept !== undefined && kept.starts > 0 ? rejoinMs : undefined,
     singleProcess: options.singleProcess,
     gpuEnvironment: environment,
     arguments: argv,
     signal: ctrlC.signal,
     log: print,
     onListening: ({ url, token }) => {
+      if (kept !== undefined) noteFor(kept, { run: runFolder(start.config), port: Number(new URL(url).port) });
       if (hosts > 1) print(joinText(url, { token, run: runFolder(start.config) }));
     },
     onEvent: (event) => progress.show(event),

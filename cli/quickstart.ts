@@ -2,6 +2,7 @@
 import { runFolder } from "../actors/run_identity.ts";
 import { checkEvaluation } from "../api/evaluate_run.ts";
 import { gpuEnvironment } from "../api/gpu_process.ts";
+import { givenSecret } from "../api/join.ts";
 import { checkRun } from "../api/preflight.ts";
 import { duration } from "../api/progress.ts";
 import type { CommandLine } from "./arguments.ts";
@@ -14,7 +15,7 @@ export async function quickstartCommand(line: CommandLine, argv: readonly string
   const start = await startOf(line, "quickstart");
   await checkRun(start);
   const environment = await gpuEnvironment((text) => console.log(text));
-  const outcome = await runCommandLine({ line, start, argv, environment });
+  const outcome = await runCommandLine({ line, start, argv, environment, token: givenSecret(line.options) });
   if (outcome.outcome !== "finished") {
     printOutcome(outcome);
     return exitCodeOf(outcome);

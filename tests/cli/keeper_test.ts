@@ -1,0 +1,117 @@
+/** The launcher and the controller as processes: either may be killed, and the run ends with the same weights. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { deadline } from "@std/async/deadline";
+import { delay } from "@std/async/delay";
+import { readMetrics, readNotes } from "../../actors/run_files.ts";
+import { makeImages } from "../examples/images.ts";
+import { assertRefused, program, run } from "./program.ts";
+
+const steps = 10;
+
+/** A folder with images, and the digest of the run that nothing happens to. */
+async function withRuns(
+  test: (place: { folder: string; pretrain(name: string): string[]; expected: string }) => Promise<void>,
+): Promise<void> {
+  const folder = await Deno.makeTempDir({ prefix: "seer-keeper-" });
+  const pretrain = (name: string) =>
+    ["pretrain", "--preset", "test-tiny", "--steps", `${steps}`, "--checkpoint.everySteps", "2", "--data"].concat(
+      [`${folder}/images`, "--run.folder", folder, "--name", name],
+    );
+  try {
+    await makeImages(`${folder}/images`, { count: 24, categories: 2 });
+    const { code, errors } = await run([...pretrain("whole"), "--no-keeper"]);
+    assertEquals(code, 0, errors);
+    await test({ folder, pretrain, expected: finalDigest(`${folder}/whole`) });
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+function finalDigest(path: string): string {
+  const last = readNotes(path).at(-1)?.event;
+  assert(last?.kind === "ended" && last.outcome === "finished", JSON.stringify(last));
+  return last.digest;
+}
+
+/** Waits until the run has taken `step` and has a checkpoint. */
+async function reached(path: string, step: number): Promise<void> {
+  const wait = async () => {
+    while (true) {
+      try {
+        if (Deno.statSync(`${path}/checkpoints/latest`).isFile && (readMetrics(path).at(-1)?.step ?? -1) >= step) {
+          return;
+        }
+      } catch {
+        // It has not come that far.
+      }
+      await delay(20);
+    }
+  };
+  await deadline(wait(), 60_000);
+}
+
+const pidOf = (path: string) => Number(Deno.readTextFileSync(`${path}/run.lock`));
+
+async function ended(child: Deno.ChildProcess): Promise<{ code: number; output: string; errors: string }> {
+  const { code, stdout, stderr } = await deadline(child.output(), 120_000);
+  const decoder = new TextDecoder();
+  return { code, output: decoder.decode(stdout), errors: decoder.decode(stderr) };
+}
+
+Deno.test("a controller that is killed is started anew, twice, and the run ends with the same weights", async () => {
+  await withRuns(async ({ folder, pretrain, expected }) => {
+    const path = `${folder}/killed`;
+    const child = program(pretrain("killed")).spawn();
+    const result = ended(child);
+    for (const step of [3, 6]) {
+      await reached(path, step);
+      Deno.kill(pidOf(path), "SIGKILL");
+      await delay(300);
+    }
+    const { code, output, errors } = await result;
+    assertEquals([code, finalDigest(path)], [0, expected], `${output}\n${errors}`);
+    assertEquals(errors.match(/the controller was ended by SIGKILL: starting it anew/g)?.length, 2, errors);
+    assertEquals(readMetrics(path).map(({ step }) => step), Array.from({ length: steps }, (_, step) => step));
+  });
+});
+
+Deno.test("a run goes on without its launcher, refuses a second controller meanwhile, and ends the same", async () => {
+  await withRuns(async ({ folder, pretrain, expected }) => {
+    const path = `${folder}/orphan`;
+    const child = program(pretrain("orphan")).spawn();
+    const result = ended(child);
+    await reached(path, 1);
+    child.kill("SIGKILL");
+    assertRefused(await run(["pretrain", "--resume", path]), [`process ${pidOf(path)} carries it on`]);
+    // The controller has this process's pipes, so its end is that of the output.
+    await result;
+    assertEquals(finalDigest(path), expected);
+  });
+});
+
+Deno.test("a host elsewhere comes back to a controller that was killed, and the run ends with the same weights", async () => {
+  await withRuns(async ({ folder, pretrain, expected }) => {
+    const path = `${folder}/hosts`;
+    const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const { port } = listener.addr;
+    listener.close();
+    const child = program([...pretrain("hosts"), "--hosts", "2", "--cluster.port", `${port}`]).spawn();
+    const result = ended(child);
+    await deadline(
+      (async () => {
+        while (!await Deno.stat(`${path}/join.secret`).then(() => true, () => false)) await delay(20);
+      })(),
+      60_000,
+    );
+    const host = program(["host", "--join", `ws://127.0.0.1:${port}/`, "--token-file", `${path}/join.secret`]).spawn();
+    const served = ended(host);
+    await reached(path, 3);
+    Deno.kill(pidOf(path), "SIGKILL");
+    const [run, host1] = await Promise.all([result, served]);
+    assertEquals([run.code, finalDigest(path)], [0, expected], `${run.output}\n${run.errors}\n${host1.output}`);
+    assertMatch(host1.output, /has lost the controller and looks for it/);
+    assertEquals(host1.code, 0, `${host1.output}\n${host1.errors}`);
+    const joined = readNotes(path).filter(({ event }) => event.kind === "host-joined" && event.host !== "host-0");
+    assertEquals(joined.length, 2);
+  });
+});
