@@ -2,6 +2,7 @@
  * The configuration of a training run: {@linkcode parseConfig} checks one, {@linkcode loadConfig} joins a preset, a file
  * and the command line. The keys are in docs/config.md. Nothing here starts anything.
  */
+import { ConfigError } from "./config/error.ts";
 import { modelSpec } from "./config/models.ts";
 import type { TrainConfig, TrainConfigInput } from "./config/schema.ts";
 import { trunkShape } from "./nn/trunk_shape.ts";
@@ -47,7 +48,36 @@ export function totalSteps(config: TrainConfig, imageCount: number): number {
   return steps;
 }
 
-/** Widths of the projection head from its input, the trunk's width, to its output. */
+/** Whether the method learns from labels of the images. */
+export function learnsLabels({ method: { name } }: TrainConfig): boolean {
+  return name === "supervised" || name === "hashtag";
+}
+
+/**
+ * Classes that a method which learns from labels tells apart.
+ *
+ * @throws ConfigError when they are not known yet
+ */
+export function classCount({ method: { name, classes } }: TrainConfig): number {
+  if (classes !== undefined) return classes;
+  throw new ConfigError("method.classes", `method.classes must be given for method.name ${name}, found nothing`);
+}
+
+/**
+ * Among how many answers the method's loss asks for the right one: prototypes, the other crops of the step, classes.
+ *
+ * @throws ConfigError when the classes are not known yet
+ */
+export function choiceCount(config: TrainConfig): number {
+  if (config.method.name === "swav") return config.prototypes.count;
+  return config.method.name === "simclr" ? 2 * globalBatch(config) - 1 : classCount(config);
+}
+
+/**
+ * Widths of what stands on the trunk, from its input, the trunk's width, to its output: projection head or classifier.
+ *
+ * @throws ConfigError when the classes are not known yet
+ */
 export function headDims(config: TrainConfig): number[] {
-  return [trunkShape(modelSpec(config)).width, ...config.head.dims];
+  return [trunkShape(modelSpec(config)).width, ...learnsLabels(config) ? [classCount(config)] : config.head.dims];
 }

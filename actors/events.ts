@@ -24,7 +24,7 @@ export interface StepRecord {
   readonly loss: number;
   /**
    * The loss in units of ln K, about 1 where nothing is learnt. K: prototypes (SwAV; staying at 1 means that the
-   * assignments are uniform), the other crops of the step (SimCLR).
+   * assignments are uniform), the other crops of the step (SimCLR), classes or tags.
    */
   readonly lossOverLnK: number;
   readonly learningRate: number;
@@ -39,6 +39,8 @@ export interface StepRecord {
   readonly prototypePerplexity: number;
   /** Mean standard deviation of the normalised embedding's components; 0 is collapse, 1/√d is spread evenly. */
   readonly embeddingDeviation: number;
+  /** Of methods that learn from labels: share of the step's images whose class, or one of whose targets, came first. */
+  readonly top1?: number;
   /** Peak device memory of the fullest trainer. */
   readonly deviceBytes: number;
   readonly memory?: StepMemory;

@@ -3,19 +3,21 @@
  * ask a step ahead, so that decoding overlaps training. It draws no random crop and touches no GPU.
  */
 import { parseConfig, type TrainConfig } from "../config.ts";
-import { type BatchLoader, createBatchLoader } from "../data/batch.ts";
-import { openFolder } from "../data/folder_source.ts";
+import { type BatchLoader, createBatchLoader, type ReplicaBatch } from "../data/batch.ts";
 import { createSampler, type Sampler } from "../data/sampler.ts";
 import type { Message } from "../wire/messages.ts";
 import { toWire } from "../wire/tensor.ts";
 import type { Behavior, Effect } from "./runtime/behavior.ts";
 import { actorIds } from "./seats.ts";
+import { openTrainingImages, type TrainingImages } from "./training_images.ts";
 
 /** What a configured loader works with. */
 export interface LoaderParts {
   readonly sampler: Sampler;
   readonly batches: BatchLoader;
   readonly images: number;
+  /** For methods that learn from labels. */
+  readonly labelsOf?: TrainingImages["labelsOf"];
 }
 
 interface LoaderState {
@@ -27,9 +29,9 @@ interface LoaderState {
   timeoutMs: number;
 }
 
-/** Opens the folder of a configuration and prepares its order of samples. */
+/** Opens the images of a configuration and prepares their order. */
 export async function openLoader(config: TrainConfig): Promise<LoaderParts> {
-  const source = await openFolder(config.data.folder);
+  const { source, labelsOf } = await openTrainingImages(config);
   const sampler = createSampler({
     seed: config.seed,
     size: source.size,
@@ -42,7 +44,7 @@ export async function openLoader(config: TrainConfig): Promise<LoaderParts> {
     decode: { sideMax: config.data.sideMax },
     cacheBytes: config.data.cacheBytes,
   });
-  return { sampler, batches, images: source.size };
+  return { sampler, batches, images: source.size, labelsOf };
 }
 
 /** The behaviour of a loader; `open` makes its parts from the configuration. */
@@ -111,9 +113,21 @@ function serve(state: LoaderState, parts: LoaderParts, want: { step: number; rep
           replacement: replacedByName,
           error: reason.slice(0, 500),
         })),
+        ...labelsOfBatch(parts, step, batch),
       };
     },
   };
+}
+
+/** What the images show; that of another image's pixels is its label. */
+function labelsOfBatch(
+  { labelsOf }: LoaderParts,
+  step: number,
+  { ids, replaced }: ReplicaBatch,
+): { labels?: number[][] } {
+  if (labelsOf === undefined) return {};
+  const shown = new Map(replaced.map(({ id, replacedBy }) => [id, replacedBy]));
+  return { labels: [...ids].map((id) => [...labelsOf(shown.get(id) ?? id, step)]) };
 }
 
 function deliver(state: LoaderState, batch: Extract<Message, { type: "batch" }>): Effect[] {

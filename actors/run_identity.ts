@@ -12,8 +12,14 @@ export function mathsDigest(config: TrainConfig): string {
   const { data, precision, method, ...maths } = rest;
   // Full precision and SwAV go unsaid, so that digests from before there was a choice stay what they were.
   const stored = precision === "f32" ? {} : { precision };
-  const learned = method.name === "swav" ? {} : { method };
+  const learned = method.name === "swav" ? {} : { method: methodFacts(method) };
   return sha256Hex(canonicalJson({ ...maths, ...stored, ...learned, data: { sideMax: data.sideMax } }));
+}
+
+/** The options that a method has a use for. */
+function methodFacts({ name, classes, images, targets }: TrainConfig["method"]): Readonly<Record<string, unknown>> {
+  if (name === "simclr") return { name };
+  return name === "supervised" ? { name, classes, images } : { name, classes, images, targets };
 }
 
 /** The folder of a run's files. */

@@ -2,7 +2,7 @@
  * The arithmetic between steps: the learning rate of a step, the record of a step from its trainers' reports, the plateau
  * schedule's memory. Pure functions.
  */
-import type { TrainConfig } from "../config.ts";
+import { choiceCount, type TrainConfig } from "../config.ts";
 import { PLATEAU_START, plateauHalving, type PlateauState, warmupConstant, warmupCosine } from "../optim/schedule.ts";
 import type { Message } from "../wire/messages.ts";
 import type { ControllerState } from "./controller_state.ts";
@@ -59,7 +59,7 @@ export function mergeReports(
     step: reports[0].step,
     epoch: Math.floor(reports[0].step / step.stepsPerEpoch),
     loss,
-    lossOverLnK: loss / Math.log(choicesOf(config)),
+    lossOverLnK: loss / Math.log(choiceCount(config)),
     learningRate: step.learningRate,
     imagesPerSecond: (config.replicas * config.batchPerReplica) / (step.stepMs / 1000),
     dataMs: most((report) => report.dataMs),
@@ -67,21 +67,12 @@ export function mergeReports(
     syncMs: most((report) => report.syncMs),
     prototypePerplexity: step.perplexity,
     embeddingDeviation: mean(replicas.map((row) => row.embeddingDeviation)),
+    ...top1Of(replicas, mean),
     deviceBytes: most((report) => report.deviceBytes),
     ...memoryOf(reports),
     ...lossScaleOf(reports),
     elapsedMs: step.elapsedMs,
   };
-}
-
-/** Among how many answers the method's loss asks for the right one: prototypes, or the other crops of the step. */
-function choicesOf({ method, prototypes, replicas, batchPerReplica }: TrainConfig): number {
-  switch (method.name) {
-    case "swav":
-      return prototypes.count;
-    case "simclr":
-      return 2 * replicas * batchPerReplica - 1;
-  }
 }
 
 /** The record of the step that every trainer has reported, at `now`. */
@@ -97,6 +88,12 @@ export function stepRecord(
     stepMs: now - state.stepAt,
     elapsedMs: now - state.firstStepAt,
   });
+}
+
+/** Of methods that learn from labels. */
+function top1Of(rows: StepDone["replicas"], mean: (values: readonly number[]) => number): Partial<StepRecord> {
+  const shares = rows.flatMap(({ top1 }) => top1 === undefined ? [] : [top1]);
+  return shares.length === 0 ? {} : { top1: mean(shares) };
 }
 
 /** Of the trainer with the highest peak, the first of equals. */

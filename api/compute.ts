@@ -2,7 +2,7 @@
  * Work on a trained trunk that needs a device: features of image files, and a whole evaluation. It runs in the process of
  * `gpu_child.ts`; what others call is in `trunk.ts` and `evaluate_run.ts`.
  */
-import { buildModel } from "../actors/engine/build.ts";
+import { buildMethod } from "../actors/engine/method.ts";
 import { f32Of, readSafetensors, type SafeTensor } from "../checkpoint/safetensors.ts";
 import { DirectoryStore } from "../checkpoint/store.ts";
 import { ConfigError, type TrainConfig } from "../config.ts";
@@ -59,7 +59,7 @@ export async function openRunTrunk({ path, random }: TrunkChoice): Promise<OpenT
   const config = await readRunConfig(runOf(path));
   const weights = random ? undefined : await weightsOf(path);
   const device = await openDevice({ provider: config.cluster.gpu });
-  const model = buildModel(device, config);
+  const { model } = buildMethod(device, config);
   if (weights !== undefined) {
     const dict = new Map([...weights].map(([name, tensor]) => [name, { shape: tensor.shape, data: f32Of(tensor) }]));
     loadStateDict({ parameters: () => [...model.parameters], buffers: () => [...model.buffers] }, dict);
@@ -139,7 +139,7 @@ export async function evaluateHere(
   const trained = await openRunTrunk({ path: run, random: false });
   const { device } = trained;
   try {
-    const random = buildModel(device, config);
+    const random = buildMethod(device, config).model;
     const report = await evaluate({
       device,
       images: openImages(source, { sideMax: config.data.sideMax }),

@@ -5,12 +5,13 @@
 import { readTls } from "../actors/tls_files.ts";
 import { listeningTls } from "../wire/tls.ts";
 import { mathsDigest, runFolder } from "../actors/run_identity.ts";
+import { openTrainingImages } from "../actors/training_images.ts";
 import { DirectoryStore } from "../checkpoint/store.ts";
-import { ConfigError, headDims, modelSpec, type TrainConfig } from "../config.ts";
+import { choiceCount, ConfigError, headDims, modelSpec, type TrainConfig } from "../config.ts";
 import { decodeImage } from "../data/decode.ts";
 import { type FolderSource, openFolder } from "../data/folder_source.ts";
 import { createSampler } from "../data/sampler.ts";
-import { UnreadableImageError } from "../data/source.ts";
+import { type ImageSource, UnreadableImageError } from "../data/source.ts";
 import type { AdapterDescription } from "../device/device.ts";
 import { openEvaluationSet } from "../evaluate/labelled_set.ts";
 import { requireLabelling } from "../evaluate/protocols.ts";
@@ -27,13 +28,18 @@ const triesMax = 64;
  */
 export async function checkImages(folder: string): Promise<FolderSource> {
   const source = await openFolder(folder);
+  await requireReadable(source, folder);
+  return source;
+}
+
+async function requireReadable(source: ImageSource, folder: string): Promise<void> {
   const tries = Math.min(source.size, triesMax);
   let fault = "";
   for (let index = 0; index < tries; index++) {
     const id = Math.floor((index * source.size) / tries);
     try {
       await decodeImage(await source.read(id), { sideMax: 64, name: source.name(id) });
-      return source;
+      return;
     } catch (error) {
       if (!(error instanceof UnreadableImageError)) throw error;
       fault ||= `${error.image}: ${oneLine(error.reason)}`;
@@ -86,7 +92,8 @@ export async function checkCheckpoint(config: TrainConfig): Promise<number> {
  */
 export async function checkRun({ config, resumed }: RunStart): Promise<{ steps: number; step: number }> {
   await checkProbe(config);
-  const source = await checkImages(config.data.folder);
+  const { source } = await openTrainingImages(config);
+  await requireReadable(source, config.data.folder);
   const steps = stepsOf(config, source.size);
   const step = resumed ? await checkCheckpoint(config) : 0;
   if (step < steps) checkPort(config);
@@ -140,13 +147,18 @@ export function largestTensor(config: TrainConfig): LargeTensor {
   const { batchPerReplica, prototypes } = config;
   const crops = config.crops.reduce((sum, { count }) => sum + count, 0);
   const smaller = "choose a smaller model", batch = "lower batchPerReplica";
+  const swav = config.method.name === "swav";
   const found: LargeTensor[] = [
     {
       name: "prototypes.weight",
-      bytes: 4 * dims[dims.length - 1] * prototypes.count,
+      bytes: swav ? 4 * dims[dims.length - 1] * prototypes.count : 0,
       remedy: "lower prototypes.count",
     },
-    { name: "the scores", bytes: 4 * batchPerReplica * crops * prototypes.count, remedy: "lower prototypes.count" },
+    {
+      name: "the scores",
+      bytes: 4 * batchPerReplica * crops * choiceCount(config),
+      remedy: swav ? "lower prototypes.count" : batch,
+    },
     ...dims.slice(1).map((width, i) => ({
       name: `a layer of the head (${dims[i]}×${width})`,
       bytes: 4 * dims[i] * width,

@@ -133,6 +133,7 @@ export function stepLine(record: StepRecord, run: { steps: number; imagesPerSeco
     `step ${String(record.step + 1).padStart(String(run.steps).length)}/${run.steps}`,
     `loss ${record.loss.toFixed(4)}`,
     `loss/ln K ${record.lossOverLnK.toFixed(3)}`,
+    ...(record.top1 === undefined ? [] : [`top-1 ${(100 * record.top1).toFixed(1)}%`]),
     `lr ${record.learningRate.toPrecision(3)}`,
     ...(record.lossScale === undefined ? [] : [`loss scale 2^${Math.log2(record.lossScale)}`]),
     `${record.imagesPerSecond.toFixed(0)} images/s`,

@@ -4,7 +4,8 @@
  */
 import { resolve } from "node:path";
 import { mathsDigest } from "../actors/run_identity.ts";
-import { ConfigError, loadConfig, parseConfig, type TrainConfig } from "../config.ts";
+import { countClasses } from "../actors/training_images.ts";
+import { ConfigError, learnsLabels, loadConfig, parseConfig, type TrainConfig } from "../config.ts";
 import type { RecordedKernels } from "./tuning.ts";
 
 /** A run that can be started: folders absolute, name settled. */
@@ -28,9 +29,9 @@ export interface NewRunOptions {
 }
 
 /**
- * Settles folder and name of a new run.
+ * Settles folder and name of a new run, and the number of classes where it learns from labels.
  *
- * @throws {ConfigError} when a run of the chosen name exists.
+ * @throws {ConfigError} when a run of the chosen name exists, or its images lack the labels that its method needs.
  */
 export async function newRun(loaded: TrainConfig, options: NewRunOptions): Promise<RunStart> {
   const parent = resolve(loaded.run.folder);
@@ -56,7 +57,10 @@ export async function newRun(loaded: TrainConfig, options: NewRunOptions): Promi
     probe: absoluteProbe(loaded),
     run: { folder: parent, name: free },
   };
-  return { config: parseConfig(settled, { source: "the configuration" }), resumed: false };
+  const config = parseConfig(settled, { source: "the configuration" });
+  if (!learnsLabels(config) || config.method.classes !== undefined) return { config, resumed: false };
+  const method = { ...config.method, classes: await countClasses(config) };
+  return { config: parseConfig({ ...settled, method }, { source: "the configuration" }), resumed: false };
 }
 
 /** The evaluator's process has a working folder of its own. */

@@ -85,11 +85,21 @@ function checkOptimizer({ optimizer }: TrainConfig): Fault | undefined {
   }
 }
 
+function checkMethod({ method }: TrainConfig): Fault | undefined {
+  if (method.classes === undefined || method.name === "supervised" || method.name === "hashtag") return undefined;
+  const requirement = "be left out unless method.name is supervised or hashtag";
+  return { path: "method.classes", requirement, found: method.classes };
+}
+
 function checkCrops({ method, crops, assignCrops }: TrainConfig): Fault | undefined {
   const sizes = crops.flatMap((crop) => Array<number>(crop.count).fill(crop.size));
   if (method.name === "simclr") {
     if (sizes.length === 2 && sizes[0] === sizes[1]) return undefined;
     return { path: "crops", requirement: "add up to 2 crops of one size with method.name simclr", found: crops };
+  }
+  if (method.name !== "swav") {
+    if (sizes.length === 1) return undefined;
+    return { path: "crops", requirement: `be one crop with method.name ${method.name}`, found: crops };
   }
   if (sizes.length < 2) {
     return { path: "crops", requirement: "add up to at least 2 crops per image", found: sizes.length };
@@ -189,6 +199,7 @@ function checkCheckpointing(config: TrainConfig): Fault | undefined {
 const checks: readonly Check[] = [
   checkModel,
   checkOptimizer,
+  checkMethod,
   checkCrops,
   checkRanges,
   checkReplicas,

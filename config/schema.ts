@@ -47,8 +47,18 @@ const head = z.strictObject({
 }).prefault({});
 
 const method = z.strictObject({
-  name: z.enum(["swav", "simclr"]).default("swav").describe(
-    "What the network learns from: `swav`, codes of other crops; `simclr`, the other crop of an image against all images",
+  name: z.enum(["swav", "simclr", "supervised", "hashtag"]).default("swav").describe(
+    "What the network learns from: `swav`, codes of other crops; `simclr`, the other crop of an image against all images; " +
+      "`supervised`, the class of each image; `hashtag`, its tags",
+  ),
+  classes: z.int().min(2).optional().describe(
+    "Classes or tags of `supervised` and `hashtag`; left out, they are counted in the images when a run is started",
+  ),
+  images: z.enum(["train", "all"]).default("train").describe(
+    "Which labelled images `supervised` and `hashtag` learn from: the training part as `evaluate` splits them, or all",
+  ),
+  targets: z.enum(["sampled", "shared"]).default("sampled").describe(
+    "What `hashtag` aims at: one of an image's tags, drawn anew in each step, or all of them in equal shares",
   ),
 }).prefault({});
 
@@ -125,7 +135,8 @@ const schedule = z.strictObject({
 
 const data = z.strictObject({
   folder: z.string().default("").describe(
-    "Folder of images, searched with its sub-folders; empty: the quickstart's images",
+    "Folder of images, searched with its sub-folders; empty: the quickstart's images; with labels for `supervised` and " +
+      "`hashtag`, in any form that `evaluate --data` takes",
   ),
   sideMax: positiveInteger.default(1024).describe("Images are shrunk to this longest side when decoded, in pixels"),
   cacheBytes: wholeNumber.default(512 * 2 ** 20).describe("Memory for decoded images in each data loader"),

@@ -38,7 +38,7 @@ export async function openEvaluationSet(path: string, options: EvaluationSetOpti
 }
 
 /** A set that says its labels itself; `undefined` where `path` is a plain folder. */
-async function openLabelled(path: string): Promise<LabelledImages | undefined> {
+export async function openLabelled(path: string): Promise<LabelledImages | undefined> {
   if (isListName(path)) return await openList(path);
   if (await isVocFolder(path)) return await openVoc(path);
   return await isIdxFolder(path) ? await openIdx(path) : undefined;
@@ -88,7 +88,10 @@ export function planLabelled(
 }
 
 /** The tested images: of each class (the first that an image shows) its share, by a hash of the names. */
-function splitByName(set: LabelledImages, { ids, testShare }: { ids: readonly number[]; testShare: number }): number[] {
+export function splitByName(
+  set: LabelledImages,
+  { ids, testShare }: { ids: readonly number[]; testShare: number },
+): number[] {
   const byClass = Map.groupBy(ids, (id) => set.labelsOf(id)[0] ?? -1);
   const tested: number[] = [];
   for (const members of byClass.values()) {

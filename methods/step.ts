@@ -76,6 +76,8 @@ export interface ReplicaResult {
   readonly loss: number;
   /** Mean standard deviation over the batch of each component of the first crop's embeddings. */
   readonly embeddingDeviation: number;
+  /** Of methods that learn from labels: share of the images whose class came first. */
+  readonly top1?: number;
 }
 
 /** One replica's pass through a step. */
@@ -91,6 +93,7 @@ export interface ReplicaLosses {
   /** Records the loss; called once. Its rows' sum is this replica's share of the world's mean loss. */
   losses(): Tensor;
   readonly embeddingDeviation: number;
+  readonly top1?: number;
 }
 
 /** From the crops of all local replicas to their losses; this is all in which methods differ. */
@@ -122,11 +125,11 @@ export async function takeStep<Input extends ReplicaInput>(
     for (const sum of sums.values()) sum.device.free(sum.buffer);
     const values = await readTensors(overflow === undefined ? losses : [...losses, overflow]);
     if (overflow !== undefined) settle(overflow, { overflowed: values[losses.length][0] !== 0, context });
-    return inputs.map(({ replica }, index) => ({
-      replica,
-      loss: values[index].reduce((sum, value) => sum + value, 0) * replicas,
-      embeddingDeviation: prepared[index].embeddingDeviation,
-    }));
+    return inputs.map(({ replica }, index): ReplicaResult => {
+      const loss = values[index].reduce((sum, value) => sum + value, 0) * replicas;
+      const { embeddingDeviation, top1 } = prepared[index];
+      return { replica, loss, embeddingDeviation, ...(top1 === undefined ? {} : { top1 }) };
+    });
   } finally {
     for (const tape of tapes) tape.dispose();
     halves?.drop();

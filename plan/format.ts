@@ -50,7 +50,7 @@ function modelLines(network: NetworkSummary): string[] {
       ...rows,
       ["trunk", "", "", whole(parameters.trunk), ...total],
       [`head ${headDims.join("-")}`, "", "", whole(parameters.head), ...blank],
-      ["prototypes", "", "", whole(parameters.prototypes), ...blank],
+      ...(parameters.prototypes === 0 ? [] : [["prototypes", "", "", whole(parameters.prototypes), ...blank]]),
       ["together", "", "", whole(parameters.total), ...blank],
     ]),
     `  forward, all crops of one image: ${operations(macsPerImage.trunk + macsPerImage.head, "MAC")}`,

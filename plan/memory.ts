@@ -2,7 +2,7 @@
  * Device memory of one trainer, layer by layer as the tape keeps it: raw outputs of convolutions and outputs of blocks live
  * until the backward pass has used them. It needs no device.
  */
-import { cropsPerImage, type TrainConfig } from "../config.ts";
+import { choiceCount, cropsPerImage, type TrainConfig } from "../config.ts";
 import { chooseSegments, passesSideBySide, peakActivations, stepActivations } from "../nn/segments.ts";
 import type { NetworkSummary } from "./network.ts";
 
@@ -20,14 +20,17 @@ export interface MemoryPlan {
   readonly checkpointedTotalBytes: number;
 }
 
-/** Numbers kept for one row of the head: features, layers, normalised embedding, scores, targets, loss. */
+/** Numbers kept for one row of the head: features, layers, normalised embedding, scores, targets or their gradient. */
 function headActivations({ headDims }: NetworkSummary, config: TrainConfig): number {
   const layers = headDims.slice(1).reduce((sum, width, i) => {
     const last = i + 2 === headDims.length;
     // Product and bias; a hidden layer's batch norm or ReLU.
     return sum + width * (last ? 2 : 3);
   }, 0);
-  return headDims[0] + layers + headDims[headDims.length - 1] + 2 * config.prototypes.count;
+  const dim = headDims[headDims.length - 1];
+  // A replica of SimCLR holds two rows an image of every replica.
+  const world = config.method.name === "simclr" ? config.replicas * dim : 0;
+  return headDims[0] + layers + dim + 2 * choiceCount(config) + world;
 }
 
 /** Tensors of the parameters' size that an optimiser keeps. */

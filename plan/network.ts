@@ -70,7 +70,7 @@ export function summarizeNetwork(config: TrainConfig): NetworkSummary {
   const shape = trunkShape(spec);
   const norms = shape.parts.flatMap(({ layers }) => layers.map(({ normalised }) => normalised)).filter((n) => n > 0);
   const trunk = countParameters(spec), head = countHead(dims, config.head.batchNorm);
-  const prototypes = dims[dims.length - 1] * config.prototypes.count;
+  const prototypes = config.method.name === "swav" ? dims[dims.length - 1] * config.prototypes.count : 0;
   const headMacs = dims.slice(1).reduce((sum, width, i) => sum + dims[i] * width, 0) + prototypes;
   const hidden = config.head.batchNorm ? dims.slice(1, -1) : [];
   return {

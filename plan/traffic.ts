@@ -4,7 +4,7 @@
  */
 import { type TrainerSeat } from "../actors/seats.ts";
 import { treeCover } from "../collectives/tree.ts";
-import type { TrainConfig } from "../config.ts";
+import { globalBatch, type TrainConfig } from "../config.ts";
 import type { NetworkSummary } from "./network.ts";
 
 /** One link in one step, seen from the trainer. */
@@ -96,8 +96,7 @@ export function planTraffic(
   { network, seat }: { network: NetworkSummary; seat: TrainerSeat },
 ): LinkPlan[] {
   const replicas = seat.high - seat.low;
-  const { batchPerReplica: batch, prototypes, assignCrops, queue, data } = config;
-  const rows = batch + Math.floor(queue.length / config.replicas);
+  const { batchPerReplica: batch, data } = config;
   return [
     {
       from: "loader",
@@ -108,6 +107,29 @@ export function planTraffic(
     },
     ...gradientLinks(config, { network, seat }),
     ...batchNormLinks(config, { network, seat }),
+    ...methodLinks(config, { network, seat }),
+  ];
+}
+
+/** What the method's loss has to know of the other replicas; nothing where it learns from labels. */
+function methodLinks(
+  config: TrainConfig,
+  { network, seat }: { network: NetworkSummary; seat: TrainerSeat },
+): LinkPlan[] {
+  const replicas = seat.high - seat.low;
+  const { batchPerReplica: batch, prototypes, assignCrops, queue, method } = config;
+  if (method.name === "simclr") {
+    const partials = worldPartials(config, seat);
+    // Every row's embedding, then its log-sum.
+    const bytes = 4 * 2 * globalBatch(config) * (network.headDims[network.headDims.length - 1] + 1);
+    return [
+      { from: "trainer", to: "sync", what: "embeddings and log-sums", messages: 2 * partials, bytes: bytes * partials },
+      { from: "sync", to: "trainer", what: "those of all replicas", messages: 2, bytes },
+    ];
+  }
+  if (method.name !== "swav") return [];
+  const rows = batch + Math.floor(queue.length / config.replicas);
+  return [
     {
       from: "trainer",
       to: "sinkhorn",

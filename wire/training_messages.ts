@@ -24,6 +24,14 @@ const namedTensor = z.strictObject({
   tensor: wireTensor,
 });
 
+/** What a step gave for one replica; `top1` where the method learns from labels. */
+const replicaReport = z.strictObject({
+  replica,
+  loss: z.number(),
+  embeddingDeviation: z.number(),
+  top1: z.number().min(0).max(1).optional(),
+});
+
 /** Shapes of the run's life: hosts, configuration, steps, the end. */
 export const lifeMessages = {
   /** Host → controller: this machine takes actors. */
@@ -61,7 +69,7 @@ export const lifeMessages = {
   /** Trainer → controller: the step is taken; one row per replica it carries. */
   "step-done": z.strictObject({
     step,
-    replicas: z.array(z.strictObject({ replica, loss: z.number(), embeddingDeviation: z.number() })).max(65_536),
+    replicas: z.array(replicaReport).max(65_536),
     dataMs: milliseconds,
     computeMs: milliseconds,
     syncMs: milliseconds,
@@ -98,6 +106,8 @@ export const dataMessages = {
     heights: z.array(z.number().int().min(1)).max(65_536),
     pixels: wireTensor,
     replaced: z.array(replacedImage).max(65_536),
+    /** For methods that learn from labels: the classes that each image is to be told by. */
+    labels: z.array(z.array(z.int().min(0)).min(1).max(4096)).max(65_536).optional(),
   }),
   /** Loader → controller: images that could not be read and what took their place. */
   "images-replaced": z.strictObject({

@@ -180,6 +180,7 @@ export class Engine {
       replica: batch.replica,
       views: (this.#ports.views ?? makeViews)(device, batch, config),
       queue: useQueue ? session.queues.get(batch.replica) : undefined,
+      labels: batch.labels,
     }));
     const scale = lossScale?.value;
     const rows = await method.step(inputs, {

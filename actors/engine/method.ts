@@ -3,16 +3,17 @@
  * takes of it what it needs. It computes nothing of its own.
  */
 import type { Assigner, Collective } from "../../collectives/collective.ts";
-import type { TrainConfig } from "../../config.ts";
+import { classCount, type TrainConfig } from "../../config.ts";
 import { modelSpec } from "../../config/models.ts";
 import type { Device } from "../../device/device.ts";
 import { buildSimclrModel, simclr } from "../../methods/simclr.ts";
+import { buildClassifierModel, type LabelledInput, supervised } from "../../methods/supervised.ts";
 import { type Network, type ReplicaResult, type StepContext, takeStep } from "../../methods/step.ts";
 import { prototypesName, type ReplicaInput, trainStep } from "../../swav/train_step.ts";
 import { buildModel, storageOf } from "./build.ts";
 
 /** One replica's input, whatever the method. */
-export type MethodInput = ReplicaInput;
+export interface MethodInput extends ReplicaInput, LabelledInput {}
 
 /** What a step needs besides the configuration. */
 export interface MethodStep
@@ -74,6 +75,22 @@ export function buildMethod(device: Device, config: TrainConfig, { blank = false
         step(inputs, run) {
           const context = { ...shared, ...run, model, temperature };
           return takeStep(inputs, context, simclr(context));
+        },
+      };
+    }
+    case "supervised":
+    case "hashtag": {
+      const model = buildClassifierModel(device, {
+        trunk: modelSpec(config),
+        classes: classCount(config),
+        seed: blank ? undefined : config.seed,
+      });
+      return {
+        model,
+        resting: () => noneRests,
+        step(inputs, run) {
+          const context = { ...shared, ...run, model };
+          return takeStep(inputs, context, supervised(context));
         },
       };
     }

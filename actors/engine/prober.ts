@@ -13,7 +13,7 @@ import type { SwavModel } from "../../swav/model.ts";
 import { loadStateDict, type StateDict } from "../../nn/state_dict.ts";
 import { freeTensors } from "../../tensor/tensor.ts";
 import type { Message } from "../../wire/messages.ts";
-import { buildModel } from "./build.ts";
+import { buildMethod } from "./method.ts";
 
 /** What the prober reaches outside itself. */
 export interface ProberPorts {
@@ -73,7 +73,7 @@ export class Prober {
       provider: provider === "deno" || provider === "dawn" ? provider : "auto",
       adapter: message.adapter?.name,
     });
-    const model = buildModel(device, config, { blank: true });
+    const { model } = buildMethod(device, config, { blank: true });
     const { trunk } = model;
     const needed = new Set([...trunk.parameters(), ...trunk.buffers()].map(({ name }) => name));
     freeTensors(

@@ -31,7 +31,7 @@ export async function stepUses(
   const method = buildMethod(device, config, { blank: true });
   const { batchPerReplica: batch, assignCrops } = config;
   const views = makeViews(device, blankBatch(batch), config);
-  await method.step([{ replica: 0, views }], {
+  await method.step([{ replica: 0, views, labels: new Array(batch).fill([0]) }], {
     step: 0,
     optimizer: { stepCount: 0, step() {}, retract() {}, state: () => new Map(), load() {}, dispose() {} },
     learningRate: 0,
