@@ -16,7 +16,7 @@ import {
   noteProgress,
   rootCause,
 } from "./recovery.ts";
-import { learningRateAt, nextPlateau, type StepDone, stepRecord } from "./step_record.ts";
+import { learningRateAt, lossFault, nextPlateau, type StepDone, stepRecord } from "./step_record.ts";
 import type { ActorId, Behavior, Effect } from "./runtime/behavior.ts";
 import * as probing from "./probing.ts";
 import { configureOrders, saveOrders, startOrders, stopOrders } from "./start_orders.ts";
@@ -164,7 +164,7 @@ class Controller {
   }
 
   #startActors(state: ControllerState): Effect[] {
-    const { replicas, cluster } = this.#config;
+    const { replicas, cluster, method } = this.#config;
     state.phase = "starting";
     const trainers = trainersFor(cluster.trainers, {
       replicas,
@@ -172,7 +172,7 @@ class Controller {
       planned: this.options.hosts,
     });
     state.seats = seatReplicas(replicas, trainers);
-    state.placements = placeActors(state.hosts, { trainers, shards: cluster.syncShards });
+    state.placements = placeActors(state.hosts, { trainers, shards: cluster.syncShards, method: method.name });
     this.ports.emit({ kind: "starting", actors: state.placements });
     const orders = startOrders(state, this.#config);
     return [...orders, alarm("starting", cluster.startTimeoutMs)];
@@ -274,8 +274,7 @@ class Controller {
     state.reports.clear();
     state.perplexity.delete(state.step);
     if (!Number.isFinite(record.loss)) {
-      const error =
-        `the loss of step ${record.step} is ${record.loss}: lower schedule.learningRate or raise sinkhorn.epsilon`;
+      const error = lossFault(this.#config, record);
       return this.#giveUp(state, { actor: state.seats[0].id, host: state.placements[0].host, error, lines: [] });
     }
     this.ports.emit({ kind: "step", record, steps: state.steps });

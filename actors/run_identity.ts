@@ -9,11 +9,15 @@ import type { TrainConfig } from "../config.ts";
 export function mathsDigest(config: TrainConfig): string {
   const { cluster: _cluster, checkpoint: _checkpoint, checkpointing: _again, run: _run, probe: _probe, ...rest } =
     config;
-  const { data, precision, method, ...maths } = rest;
-  // Full precision and SwAV go unsaid, so that digests from before there was a choice stay what they were.
+  const { data, precision, method, head: { lastBatchNorm, ...head }, ...maths } = rest;
+  // Full precision, SwAV and a plain end of the head go unsaid, so that digests from before there was a choice stay what
+  // they were.
+  const last = lastBatchNorm ? { lastBatchNorm } : {};
   const stored = precision === "f32" ? {} : { precision };
   const learned = method.name === "swav" ? {} : { method: methodFacts(method) };
-  return sha256Hex(canonicalJson({ ...maths, ...stored, ...learned, data: { sideMax: data.sideMax } }));
+  return sha256Hex(
+    canonicalJson({ ...maths, head: { ...head, ...last }, ...stored, ...learned, data: { sideMax: data.sideMax } }),
+  );
 }
 
 /** The options that a method has a use for. */

@@ -73,8 +73,14 @@ export function adapterOf(
   return { provider: chosen?.provider ?? gpu, ...(chosen?.name === undefined ? {} : { name: chosen.name }) };
 }
 
-/** Places the actors of a run on its hosts: trainers and sync shards in turn, the single actors on the first host. */
-export function placeActors(hosts: readonly string[], counts: { trainers: number; shards: number }): Placement[] {
+/**
+ * Places the actors of a run on its hosts: trainers and sync shards in turn, the single actors on the first host; SwAV
+ * alone has a Sinkhorn coordinator.
+ */
+export function placeActors(
+  hosts: readonly string[],
+  { trainers, shards, method = "swav" }: { trainers: number; shards: number; method?: string },
+): Placement[] {
   const inTurn = (role: Role, count: number): Placement[] =>
     Array.from({ length: count }, (_, index) => ({
       id: `${role}-${index}`,
@@ -82,11 +88,14 @@ export function placeActors(hosts: readonly string[], counts: { trainers: number
       host: hosts[index % hosts.length],
       index,
     }));
+  const single = ([
+    { id: actorIds.checkpointer, role: "checkpointer" },
+    { id: actorIds.loader, role: "loader" },
+    { id: actorIds.sinkhorn, role: "sinkhorn" },
+  ] as const).map((actor): Placement => ({ ...actor, host: hosts[0], index: 0 }));
   return [
-    { id: actorIds.checkpointer, role: "checkpointer", host: hosts[0], index: 0 },
-    { id: actorIds.loader, role: "loader", host: hosts[0], index: 0 },
-    { id: actorIds.sinkhorn, role: "sinkhorn", host: hosts[0], index: 0 },
-    ...inTurn("sync", counts.shards),
-    ...inTurn("trainer", counts.trainers),
+    ...single.filter(({ role }) => role !== "sinkhorn" || method === "swav"),
+    ...inTurn("sync", shards),
+    ...inTurn("trainer", trainers),
   ];
 }

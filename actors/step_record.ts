@@ -90,6 +90,13 @@ export function stepRecord(
   });
 }
 
+/** What to do about a loss that is no number. */
+export function lossFault({ method }: TrainConfig, { step, loss }: Pick<StepRecord, "step" | "loss">): string {
+  const remedy = { swav: "raise sinkhorn.epsilon", simclr: "raise loss.temperature" };
+  const other = method.name === "swav" || method.name === "simclr" ? ` or ${remedy[method.name]}` : "";
+  return `the loss of step ${step} is ${loss}: lower schedule.learningRate${other}`;
+}
+
 /** Of methods that learn from labels. */
 function top1Of(rows: StepDone["replicas"], mean: (values: readonly number[]) => number): Partial<StepRecord> {
   const shares = rows.flatMap(({ top1 }) => top1 === undefined ? [] : [top1]);

@@ -44,6 +44,7 @@ const head = z.strictObject({
     "Hidden and output widths of the projection head; its input is the trunk's width",
   ),
   batchNorm: z.boolean().default(true).describe("BatchNorm after each hidden layer (SwAV: yes; SEER: no)"),
+  lastBatchNorm: z.boolean().default(false).describe("BatchNorm after the last layer too (SimCLR: yes)"),
 }).prefault({});
 
 const method = z.strictObject({

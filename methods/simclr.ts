@@ -26,6 +26,7 @@ export interface SimclrModelSpec {
   /** Hidden and output widths of the projection head; three in SimCLR v2. */
   readonly headDims: readonly number[];
   readonly headBatchNorm: boolean;
+  readonly headLastBatchNorm?: boolean;
   /** Every initial weight is a function of this and the weight's name; zeros without it. */
   readonly seed: number | undefined;
 }
@@ -37,10 +38,17 @@ export interface SimclrModel extends Network {
 
 /** Builds the network with fresh weights. */
 export function buildSimclrModel(device: Device, spec: SimclrModelSpec): SimclrModel {
-  const { seed, headDims, headBatchNorm } = spec;
+  const { seed, headDims, headBatchNorm, headLastBatchNorm } = spec;
   const trunk = buildTrunk(spec.trunk, { device, seed, prefix: "trunk." });
   const dims = [trunk.width, ...headDims];
-  const head = projectionHead({ device, seed, prefix: "head.", dims, batchNorm: headBatchNorm });
+  const head = projectionHead({
+    device,
+    seed,
+    prefix: "head.",
+    dims,
+    batchNorm: headBatchNorm,
+    lastBatchNorm: headLastBatchNorm,
+  });
   return {
     device,
     trunk,

@@ -17,13 +17,21 @@ export interface HeadOptions {
   prefix?: string;
 }
 
+/** What a {@linkcode projectionHead} is made of. */
+export interface ProjectionHeadOptions extends HeadOptions {
+  /** Widths from input to output. */
+  readonly dims: readonly number[];
+  /** @default false */
+  readonly batchNorm?: boolean;
+  /** Normalise the output too, as SimCLR does. @default false */
+  readonly lastBatchNorm?: boolean;
+}
+
 /**
  * Linear layers with ReLU between them, e.g. `dims` 10444, 8192, 8192, 256; with `batchNorm` every hidden layer is
  * normalised before its ReLU (SwAV's own head). Names count as `nn.Sequential`'s: `0.weight`, `2.weight`, …
  */
-export function projectionHead(
-  options: HeadOptions & { dims: readonly number[]; batchNorm?: boolean },
-): ProjectionHead {
+export function projectionHead(options: ProjectionHeadOptions): ProjectionHead {
   return new ProjectionHead(options);
 }
 
@@ -31,8 +39,8 @@ export function projectionHead(
 export class ProjectionHead implements Module {
   readonly #layers: readonly (Linear | BatchNorm)[];
 
-  constructor(options: HeadOptions & { dims: readonly number[]; batchNorm?: boolean }) {
-    const { dims, batchNorm = false, prefix = "", ...maker } = options;
+  constructor(options: ProjectionHeadOptions) {
+    const { dims, batchNorm = false, lastBatchNorm = false, prefix = "", ...maker } = options;
     if (dims.length < 2) {
       throw new RangeError(`Cannot build a head: dims must name input and output, they are [${dims.join(", ")}]`);
     }
@@ -43,7 +51,8 @@ export class ProjectionHead implements Module {
       const hidden = i + 2 < dims.length;
       const activation = hidden && !batchNorm ? "relu" : "none";
       layers.push(new Linear(maker, { name: `${prefix}${place++}`, inWidth, width, activation }));
-      if (hidden && batchNorm) layers.push(new BatchNorm(maker, { name: `${prefix}${place++}`, width, relu: true }));
+      const normalised = hidden ? batchNorm : lastBatchNorm;
+      if (normalised) layers.push(new BatchNorm(maker, { name: `${prefix}${place++}`, width, relu: hidden }));
       // A ReLU comes with the layer before it, yet has a place of its own in the numbering.
       place++;
     }

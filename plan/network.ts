@@ -54,12 +54,16 @@ function summarizeStages({ parts }: TrunkShape, sizes: readonly number[]): Stage
   }));
 }
 
-/** Parameters of the projection head: linear layers with biases, and batch norm behind the hidden ones. */
-function countHead(dims: readonly number[], batchNorm: boolean): number {
-  return dims.slice(1).reduce((sum, width, i) => {
-    const hidden = i + 2 < dims.length;
-    return sum + dims[i] * width + width + (batchNorm && hidden ? 2 * width : 0);
-  }, 0);
+/** Parameters of the head: linear layers with biases, and batch norm behind those of these widths. */
+function countHead(dims: readonly number[], normalised: readonly number[]): number {
+  const linear = dims.slice(1).reduce((sum, width, i) => sum + dims[i] * width + width, 0);
+  return linear + 2 * normalised.reduce((sum, width) => sum + width, 0);
+}
+
+/** Widths of the head's layers that batch norm follows. */
+function normalisedDims({ head, method }: TrainConfig, dims: readonly number[]): number[] {
+  if (method.name === "supervised" || method.name === "hashtag") return [];
+  return [...(head.batchNorm ? dims.slice(1, -1) : []), ...(head.lastBatchNorm ? dims.slice(-1) : [])];
 }
 
 /** Counts everything about the network of `config`. */
@@ -69,10 +73,10 @@ export function summarizeNetwork(config: TrainConfig): NetworkSummary {
     config.crops.reduce((sum, crop) => sum + crop.count * count(crop.size), 0);
   const shape = trunkShape(spec);
   const norms = shape.parts.flatMap(({ layers }) => layers.map(({ normalised }) => normalised)).filter((n) => n > 0);
-  const trunk = countParameters(spec), head = countHead(dims, config.head.batchNorm);
+  const normalised = normalisedDims(config, dims);
+  const trunk = countParameters(spec), head = countHead(dims, normalised);
   const prototypes = config.method.name === "swav" ? dims[dims.length - 1] * config.prototypes.count : 0;
   const headMacs = dims.slice(1).reduce((sum, width, i) => sum + dims[i] * width, 0) + prototypes;
-  const hidden = config.head.batchNorm ? dims.slice(1, -1) : [];
   return {
     name: config.model.name ?? `${shape.family} ${shape.stageWidths.join("/")}`,
     spec,
@@ -81,7 +85,7 @@ export function summarizeNetwork(config: TrainConfig): NetworkSummary {
     parameters: { trunk, head, prototypes, total: trunk + head + prototypes },
     macsPerImage: { trunk: perCrop((size) => countMacs(spec, size)), head: perCrop(() => headMacs) },
     batchNorm: { layers: norms.length, channels: norms.reduce((a, b) => a + b, 0) },
-    headBatchNorm: { layers: hidden.length, channels: hidden.reduce((a, b) => a + b, 0) },
+    headBatchNorm: { layers: normalised.length, channels: normalised.reduce((a, b) => a + b, 0) },
     convolutionOutputs: perCrop((size) => countActivations(spec, size)),
   };
 }

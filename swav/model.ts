@@ -18,6 +18,8 @@ export interface SwavModelSpec {
   /** Hidden and output widths of the projection head. */
   readonly headDims: readonly number[];
   readonly headBatchNorm: boolean;
+  /** @default false */
+  readonly headLastBatchNorm?: boolean;
   readonly prototypes: number;
   /** Every initial weight is a function of this and the weight's name; zeros without it. */
   readonly seed: number | undefined;
@@ -59,10 +61,10 @@ export interface SwavModel extends Network {
 
 /** Builds the network with fresh weights. */
 export function buildSwavModel(device: Device, spec: SwavModelSpec): SwavModel {
-  const { seed, headDims, headBatchNorm } = spec;
+  const { seed, headDims, headBatchNorm, headLastBatchNorm: lastBatchNorm } = spec;
   const trunk = buildTrunk(spec.trunk, { device, seed, prefix: "trunk." });
   const dims = [trunk.width, ...headDims];
-  const head = projectionHead({ device, seed, prefix: "head.", dims, batchNorm: headBatchNorm });
+  const head = projectionHead({ device, seed, prefix: "head.", dims, batchNorm: headBatchNorm, lastBatchNorm });
   const layer = prototypes({ device, seed, prefix: "prototypes.", dim: dims[dims.length - 1], count: spec.prototypes });
   return {
     device,

@@ -16,6 +16,7 @@ export function buildModel(device: Device, config: TrainConfig, { blank = false 
     trunk: modelSpec(config),
     headDims: config.head.dims,
     headBatchNorm: config.head.batchNorm,
+    headLastBatchNorm: config.head.lastBatchNorm,
     prototypes: config.prototypes.count,
     seed: blank ? undefined : config.seed,
   });

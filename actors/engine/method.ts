@@ -67,6 +67,7 @@ export function buildMethod(device: Device, config: TrainConfig, { blank = false
         trunk: modelSpec(config),
         headDims: config.head.dims,
         headBatchNorm: config.head.batchNorm,
+        headLastBatchNorm: config.head.lastBatchNorm,
         seed: blank ? undefined : config.seed,
       });
       return {

@@ -1,13 +1,13 @@
 /** Runs of methods that learn from labels, through the same actors as SwAV's. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import sharp from "sharp";
 import { countClasses, openTrainingImages } from "../../actors/training_images.ts";
 import { checkRun } from "../../api/preflight.ts";
 import { newRun } from "../../api/run_folder.ts";
 import { DirectoryStore } from "../../checkpoint/store.ts";
-import { ConfigError, type TrainConfig, type TrainConfigInput } from "../../config.ts";
+import { ConfigError, type TrainConfigInput } from "../../config.ts";
 import { checkWeights, renameWeights } from "../../weights/weights.ts";
-import { digestOf, run, type RunPlace, withRuns } from "./runs.ts";
+import { withColours } from "./colours.ts";
+import { digestOf, run } from "./runs.ts";
 
 const crops = [{ size: 16, count: 1, scale: [0.5, 1] as [number, number] }];
 const augmentation = { jitterProbability: 0, blurProbability: 0, grayscaleProbability: 0 };
@@ -19,32 +19,6 @@ const supervised: TrainConfigInput = {
   schedule: { name: "constant", learningRate: 0.01 },
 };
 const sanitize = { sanitizeOps: false, sanitizeResources: false };
-const classes = ["blue", "green", "red"];
-
-/** Ten noisy images of each of three colours, one folder a colour; `tags.csv` gives each two tags, and some none. */
-async function withColours(
-  test: (place: RunPlace, at: (config: TrainConfig, folder?: string) => TrainConfig) => Promise<void>,
-) {
-  await withRuns(async (place) => {
-    const lines = ["path,labels"];
-    for (const [c, name] of classes.entries()) {
-      await Deno.mkdir(`${place.images}-classes/${name}`, { recursive: true });
-      for (let i = 0; i < 10; i++) {
-        const pixels = new Uint8Array(20 * 20 * 3);
-        for (let at = 0; at < pixels.length; at++) pixels[at] = (at % 3 === 2 - c ? 170 : 20) + (at * (i + 7)) % 60;
-        const png = await sharp(pixels, { raw: { width: 20, height: 20, channels: 3 } }).png().toBuffer();
-        await Deno.writeFile(`${place.images}-classes/${name}/${i}.png`, png);
-        lines.push(`${name}/${i}.png,${i === 9 ? "" : `${name};${i % 2 === 0 ? "even" : "odd"}`}`);
-      }
-    }
-    await Deno.writeTextFile(`${place.images}-classes/tags.csv`, lines.join("\n"));
-    await test(place, (config, file = "") => ({
-      ...config,
-      data: { ...config.data, folder: `${place.images}-classes${file}` },
-    }));
-  });
-}
-
 Deno.test(
   "supervised learning finds the classes, with the same bits on 1 and 2 trainers, and stopped and resumed",
   sanitize,

@@ -23,6 +23,10 @@ Deno.test("replicas are seated in contiguous ranges whose sizes differ by at mos
 Deno.test("trainers and shards go to hosts in turn, the single actors to the first", () => {
   const places = placeActors(["a", "b"], { trainers: 3, shards: 2 });
   assertEquals(
+    placeActors(["a", "b"], { trainers: 3, shards: 2, method: "simclr" }),
+    places.filter(({ role }) => role !== "sinkhorn"),
+  );
+  assertEquals(
     places.map(({ id, host }) => `${id}@${host}`).join(" "),
     "checkpointer@a loader-0@a sinkhorn@a sync-0@a sync-1@b trainer-0@a trainer-1@b trainer-2@a",
   );

@@ -26,7 +26,7 @@ Deno.test("seer-256gf holds the hyperparameters of the paper", () => {
   const config = parseConfig(findPreset("seer-256gf"), { source });
   assertEquals(globalBatch(config), 8192);
   assertEquals(cropsPerImage(config), 6);
-  assertEquals(config.head, { dims: [8192, 8192, 256], batchNorm: false });
+  assertEquals(config.head, { dims: [8192, 8192, 256], batchNorm: false, lastBatchNorm: false });
   assertEquals([config.prototypes.count, config.sinkhorn.iterations, config.sinkhorn.epsilon], [16000, 10, 0.05]);
   const { name, learningRate, warmupStart, warmupSteps, endFactor } = config.schedule;
   assertEquals([name, learningRate, warmupStart, warmupSteps], ["cosine", 9.6, 0.15, 8000]);

@@ -34,6 +34,14 @@ Deno.test("experiments in TypeScript run as they are printed in examples/", asyn
       assertStringIncludes(output, "24 images, 24 numbers each, seen at 16 pixels");
       assertEquals(output.match(/^ {2}\S+\.png \(-?[01]\.\d{3}\)$/gm)?.length, 12);
     });
+
+    await test.step("05_methods.ts pretrains by three methods", async () => {
+      const output = await runExample("05_methods.ts", [images, runs, "test-tiny", "3", "16"]);
+      for (const name of ["swav", "simclr", "supervised"]) {
+        assertMatch(output, new RegExp(`^${name}: loss \\d+\\.\\d+, \\d\\.\\d+ of guessing`, "m"));
+      }
+      assertMatch(output, /^supervised: .*top-1 \d+\.\d%/m);
+    });
   } finally {
     await Deno.remove(temporary, { recursive: true });
   }
