@@ -31,13 +31,13 @@ export interface LinearOptions {
 }
 
 /**
- * `f(x · weight + bias)`: `[N, in]`, `[in, out]`, `[out]` → `[N, out]`.
+ * `f(x · weight + bias)`: `[…, in]`, `[in, out]`, `[out]` → `[…, out]`.
  *
  * @throws {RangeError} When the weights take another number of columns.
  */
 export function linear(tape: Tape, x: Tensor, weight: Tensor, bias?: Tensor, options: LinearOptions = {}): Tensor {
   const { activation = "none", storage = x.dtype } = options;
-  const [rows, inputs] = x.shape;
+  const outer = x.shape.slice(0, -1), inputs = x.shape[x.shape.length - 1], rows = x.size / inputs;
   const [weightRows, outputs] = weight.shape;
   if (inputs !== weightRows) {
     throw new RangeError(
@@ -47,11 +47,11 @@ export function linear(tape: Tape, x: Tensor, weight: Tensor, bias?: Tensor, opt
   const input = cast(tape, x, storage);
   const shape = { rows, inputs, outputs, bias: bias !== undefined, activation };
   if (storage === "f32" && rows * inputs * outputs <= SMALL_PRODUCT) {
-    return small(tape, { x: input, weight, bias }, shape);
+    return small(tape, { x: input, weight, bias }, { ...shape, outer });
   }
   const one = { height: 1, width: 1, kernelHeight: 1, kernelWidth: 1, stride: 1, padding: 0, groups: 1 };
   const product = { ...one, batch: rows, inChannels: inputs, outChannels: outputs };
-  const sum = convolve(tape, { x: input, weight, shape: product, outputShape: [rows, outputs] });
+  const sum = convolve(tape, { x: input, weight, shape: product, outputShape: [...outer, outputs] });
   if (input !== x) tape.release(input);
   const biased = bias ? addBias(tape, sum, bias) : sum;
   if (biased !== sum) tape.release(sum);
@@ -64,10 +64,10 @@ export function linear(tape: Tape, x: Tensor, weight: Tensor, bias?: Tensor, opt
 function small(
   tape: Tape,
   { x, weight, bias }: { x: Tensor; weight: Tensor; bias?: Tensor },
-  shape: DenseShape,
+  { outer, ...shape }: DenseShape & { outer: readonly number[] },
 ): Tensor {
   const biases = bias ? [bias] : [];
-  const output = tape.allocate([shape.rows, shape.outputs]);
+  const output = tape.allocate([...outer, shape.outputs]);
   tape.run(dense(shape), [x, weight, ...biases, output]);
   return tape.record({
     inputs: [x, weight, ...biases],
