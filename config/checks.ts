@@ -4,6 +4,7 @@
  */
 import { parseSegments, requireSegments } from "../nn/segments.ts";
 import { trunkShape } from "../nn/trunk_shape.ts";
+import { isVit } from "../nn/trunk_spec.ts";
 import { findModel, modelNames, modelSpec } from "./models.ts";
 import { nearest } from "./nearest.ts";
 import type { TrainConfig } from "./schema.ts";
@@ -18,12 +19,23 @@ export interface Fault {
 
 type Check = (config: TrainConfig) => Fault | undefined;
 
-const stageKeys = ["family", "stemWidth", "widths", "depths", "groupWidth", "groups", "bottleneck"] as const;
+const vitKeys = ["patch", "heads", "mlpRatio", "imageSize"] as const;
+const stageKeys = [
+  "family",
+  "stemWidth",
+  "widths",
+  "depths",
+  "groupWidth",
+  "groups",
+  "bottleneck",
+  ...vitKeys,
+] as const;
 
 /** Which of them explicit stages of a family must have, and which they must not. */
 const familyKeys = {
-  regnet: { needed: ["stemWidth", "widths", "depths", "groupWidth"], foreign: ["groups", "bottleneck"] },
-  resnet: { needed: ["stemWidth", "widths", "depths"], foreign: ["groupWidth"] },
+  regnet: { needed: ["stemWidth", "widths", "depths", "groupWidth"], foreign: ["groups", "bottleneck", ...vitKeys] },
+  resnet: { needed: ["stemWidth", "widths", "depths"], foreign: ["groupWidth", ...vitKeys] },
+  vit: { needed: ["widths", "depths", "patch", "heads"], foreign: ["stemWidth", "groupWidth", "groups", "bottleneck"] },
 } as const;
 
 function checkModel({ model }: TrainConfig): Fault | undefined {
@@ -62,6 +74,7 @@ function checkModel({ model }: TrainConfig): Fault | undefined {
       found: depths,
     };
   }
+  if (model.family === "vit") return checkVit({ model });
   if (model.family === "resnet") {
     const odd = widths.find((width) => width % (bottleneck * groups) !== 0);
     if (odd === undefined) return undefined;
@@ -77,6 +90,28 @@ function checkModel({ model }: TrainConfig): Fault | undefined {
       found: groupWidth,
     };
   }
+}
+
+function checkVit({ model }: Pick<TrainConfig, "model">): Fault | undefined {
+  const { widths = [], heads = 1, patch = 1, imageSize = 224 } = model;
+  if (widths.length !== 1) {
+    return { path: "model.widths", requirement: "be one number where model.family is vit", found: widths };
+  }
+  if (widths[0] % heads !== 0) {
+    return { path: "model.heads", requirement: `divide model.widths (${widths[0]})`, found: heads };
+  }
+  if (imageSize % patch !== 0) {
+    return { path: "model.patch", requirement: `divide model.imageSize (${imageSize})`, found: patch };
+  }
+}
+
+/** Crops that hold no patch have no tokens. */
+function checkPatches(config: TrainConfig): Fault | undefined {
+  const spec = modelSpec(config);
+  if (!isVit(spec)) return undefined;
+  const small = config.crops.find(({ size }) => size < spec.patch);
+  if (small === undefined) return undefined;
+  return { path: "crops", requirement: `be at least as large as a patch (${spec.patch})`, found: small.size };
 }
 
 function checkOptimizer({ optimizer }: TrainConfig): Fault | undefined {
@@ -201,6 +236,7 @@ const checks: readonly Check[] = [
   checkOptimizer,
   checkMethod,
   checkCrops,
+  checkPatches,
   checkRanges,
   checkReplicas,
   checkLength,

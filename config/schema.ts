@@ -16,23 +16,35 @@ const three = z.tuple([z.number(), z.number(), z.number()]);
 const model = z.strictObject({
   name: z.string().optional().describe(
     "A published network instead of explicit stages: `regnety_200mf` … `regnety_256gf`, `regnety_10b`, `regnetx_400mf` … " +
-      "`regnetx_32gf`, `resnet_50`, `resnet_101`, `resnet_152`, `resnext_101_32x8d`",
+      "`regnetx_32gf`, `resnet_50`, `resnet_101`, `resnet_152`, `resnext_101_32x8d`, `vit_s_16`, `vit_b_16`",
   ),
   rule: z.enum(["seer", "torchvision"]).default("seer").describe(
     "Width rule of a named model; the libraries differ on RegNetY-800MF and -8GF, and RegNetX-400MF",
   ),
-  family: z.enum(["regnet", "resnet"]).optional().describe("What explicit stages are of; `regnet` where absent"),
+  family: z.enum(["regnet", "resnet", "vit"]).optional().describe("What explicit stages are of; `regnet` where absent"),
   stemWidth: positiveInteger.optional().describe(
     "Channels after the stem; with `widths`, `depths` and, for RegNets, `groupWidth`",
   ),
-  widths: z.array(positiveInteger).min(1).optional().describe("Channels of each stage"),
-  depths: z.array(positiveInteger).min(1).optional().describe("Blocks of each stage"),
+  widths: z.array(positiveInteger).min(1).optional().describe(
+    "Channels of each stage; of a vision transformer one, a token's",
+  ),
+  depths: z.array(positiveInteger).min(1).optional().describe(
+    "Blocks of each stage; of a vision transformer one number",
+  ),
   groupWidth: positiveInteger.optional().describe(
     "Channels per group of the 3x3 convolutions; divides every width (RegNets)",
   ),
   groups: positiveInteger.optional().describe("Groups of the 3x3 convolutions of a ResNet; 1 where absent"),
   bottleneck: positiveInteger.optional().describe(
     "Output channels of a ResNet's block over those of its 3x3 convolution; 4 where absent",
+  ),
+  patch: positiveInteger.optional().describe("Side of a vision transformer's patches in pixels"),
+  heads: positiveInteger.optional().describe("Heads of a vision transformer's attention; they divide its width"),
+  mlpRatio: positive.optional().describe(
+    "Hidden width of a vision transformer's linear layers over that of a token; 4 where absent",
+  ),
+  imageSize: positiveInteger.optional().describe(
+    "Side of the images that a vision transformer has a position a patch for; other sizes resample them; 224 where absent",
   ),
   seRatio: fraction.default(0.25).describe(
     "Squeeze-and-excitation width over the block's input width; 0 leaves it out",

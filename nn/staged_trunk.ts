@@ -1,6 +1,6 @@
 /**
- * A trunk as a row of units, a stem and blocks in stages, that ends in global average pooling; segments of units may be
- * run again in the backward pass. It knows no layer.
+ * A trunk as a row of units, a stem and blocks in stages, that ends in global average pooling or in a unit that gives
+ * features; segments of units may be run again in the backward pass. It knows no layer.
  */
 import { checkpoint } from "../tensor/checkpoint.ts";
 import { globalAveragePool } from "../tensor/ops/pool.ts";
@@ -10,15 +10,15 @@ import { requireSegments } from "./segments.ts";
 
 /** What a trunk gives besides the features. */
 export interface StageOutputs {
-  /** What the first block reads, `[N, h, w, stemWidth]`. */
+  /** What the first block reads, `[N, h, w, stemWidth]` or tokens. */
   readonly stem: Tensor;
-  /** Output of each stage, `[N, h, w, widths[i]]`. */
+  /** Output of each stage, `[N, h, w, widths[i]]`; none of a trunk without stages. */
   readonly stages: readonly Tensor[];
   /** `[N, C]`. */
   readonly features: Tensor;
 }
 
-/** A stem (stage −1) or a block. */
+/** A stem (stage −1) or a block; −1 for blocks of no stage. */
 export interface Unit extends Module {
   readonly stage: number;
 }
@@ -29,10 +29,12 @@ export class StagedTrunk<Spec extends { readonly widths: readonly number[] }> im
   /** Width of the features, C. */
   readonly width: number;
   readonly #units: readonly Unit[];
+  readonly #pooled: boolean;
 
-  /** The first unit is the stem. */
-  constructor(spec: Spec, units: readonly Unit[]) {
+  /** The first unit is the stem. `pooled`: features are the last unit's output averaged over pixels, else that output. */
+  constructor(spec: Spec, units: readonly Unit[], { pooled = true }: { pooled?: boolean } = {}) {
     this.spec = spec;
+    this.#pooled = pooled;
     this.width = spec.widths[spec.widths.length - 1];
     this.#units = units;
   }
@@ -62,6 +64,7 @@ export class StagedTrunk<Spec extends { readonly widths: readonly number[] }> im
       if (input !== x) tape.release(input);
       unit = last;
     }
+    if (!this.#pooled) return current;
     const features = globalAveragePool(tape, current);
     tape.release(current);
     return features;
@@ -92,8 +95,8 @@ export class StagedTrunk<Spec extends { readonly widths: readonly number[] }> im
       const next = await block.forward(current, context);
       if (current !== stem && !stages.includes(current)) context.tape.release(current);
       current = next;
-      if (blocks[i + 1]?.stage !== block.stage) stages.push(current);
+      if (block.stage >= 0 && blocks[i + 1]?.stage !== block.stage) stages.push(current);
     }
-    return { stem, stages, features: globalAveragePool(context.tape, current) };
+    return { stem, stages, features: this.#pooled ? globalAveragePool(context.tape, current) : current };
   }
 }

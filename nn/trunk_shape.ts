@@ -5,7 +5,8 @@
  */
 import { type BlockSpec, regnetBlocks } from "./regnet_spec.ts";
 import { resnetBlocks } from "./resnet_spec.ts";
-import { isResnet, type TrunkSpec } from "./trunk_spec.ts";
+import { isResnet, isVit, type TrunkSpec } from "./trunk_spec.ts";
+import { vitShape } from "./vit_shape.ts";
 
 /** One convolution or linear layer, or a squeeze-and-excitation, as counted; sizes are sides of square images. */
 export interface CountedLayer {
@@ -59,11 +60,12 @@ export function halvedSide(side: number, halvings: number): number {
 }
 
 /**
- * The shape's numbers.
+ * The shape's numbers, whatever the family.
  *
  * @throws {RangeError} When the shape makes no network.
  */
 export function trunkShape(spec: TrunkSpec): TrunkShape {
+  if (isVit(spec)) return vitShape(spec);
   if (isResnet(spec)) {
     return stagedShape({ ...spec, family: "resnet", stemKernel: 7, pooled: true }, resnetBlocks(spec));
   }

@@ -7,7 +7,8 @@ import type { ForwardContext, Module } from "./module.ts";
 import { RegNetY, type TrunkOptions } from "./regnet.ts";
 import { ResNet } from "./resnet.ts";
 import type { StageOutputs } from "./staged_trunk.ts";
-import { isResnet, type TrunkSpec } from "./trunk_spec.ts";
+import { isResnet, isVit, type TrunkSpec } from "./trunk_spec.ts";
+import { VisionTransformer } from "./vit.ts";
 
 export type { StageOutputs } from "./staged_trunk.ts";
 export type { TrunkOptions } from "./regnet.ts";
@@ -27,5 +28,6 @@ export interface Trunk extends Module {
  * @throws {RangeError} When the shape makes no network.
  */
 export function buildTrunk(spec: TrunkSpec, options: TrunkOptions): Trunk {
+  if (isVit(spec)) return new VisionTransformer(spec, options);
   return isResnet(spec) ? new ResNet(spec, options) : new RegNetY(spec, options);
 }

@@ -4,10 +4,11 @@
  */
 import { regnetBlocks, roundHalfEven } from "../nn/regnet_spec.ts";
 import { trunkShape } from "../nn/trunk_shape.ts";
-import { isResnet, type TrunkSpec } from "../nn/trunk_spec.ts";
+import { isResnet, isVit, type TrunkSpec } from "../nn/trunk_spec.ts";
 import { WeightsError } from "./error.ts";
 import { networkNames } from "./network.ts";
 import type { Naming } from "./naming.ts";
+import { namesVits } from "./vit.ts";
 
 /** What a configuration tells besides the shapes. */
 export interface ConfigFacts {
@@ -26,13 +27,21 @@ const MEAN = [0.485, 0.456, 0.406], STD = [0.229, 0.224, 0.225];
  * @throws {WeightsError} when the library cannot express the network.
  */
 export function configFor(naming: Naming, spec: TrunkSpec, facts: ConfigFacts = {}): object {
+  if (isVit(spec) && !namesVits(naming)) {
+    throw new WeightsError(
+      `Cannot name the weights for ${
+        naming === "hf" ? "transformers" : naming
+      }: no names of vision transformers are known ` +
+        "for it; export to torchvision or timm",
+    );
+  }
   if (naming === "hf") return transformersConfig(spec, facts);
   if (naming === "timm") return timmConfig(spec, facts);
   const { torchvision, seer } = networkNames(spec);
   const { classes = 0, imageSize = 224 } = facts;
   return {
     architecture: naming === "torchvision"
-      ? torchvision ?? (isResnet(spec) ? "ResNet" : "RegNet")
+      ? torchvision ?? (isVit(spec) ? "VisionTransformer" : isResnet(spec) ? "ResNet" : "RegNet")
       : seer?.name ?? trunkShape(spec).family,
     network: spec,
     classes,
@@ -43,7 +52,7 @@ export function configFor(naming: Naming, spec: TrunkSpec, facts: ConfigFacts = 
 }
 
 function transformersConfig(spec: TrunkSpec, { classes }: ConfigFacts): object {
-  if (isResnet(spec)) {
+  if (isResnet(spec) || isVit(spec)) {
     throw new WeightsError(
       "Cannot name the weights for transformers: only RegNets are named for it, found a ResNet; " +
         "export to torchvision or timm",
@@ -82,20 +91,20 @@ function timmConfig(spec: TrunkSpec, { classes = 0, imageSize = 224 }: ConfigFac
     architecture: timm ?? family,
     num_classes: classes,
     num_features: width,
-    global_pool: "avg",
+    global_pool: isVit(spec) ? "token" : "avg",
     pretrained_cfg: {
       tag: "seer",
       custom_load: false,
       input_size: [3, imageSize, imageSize],
-      fixed_input_size: false,
+      fixed_input_size: isVit(spec),
       interpolation: "bicubic",
       crop_pct: 1,
       crop_mode: "center",
       mean: MEAN,
       std: STD,
       num_classes: classes,
-      first_conv: isResnet(spec) ? "conv1" : "stem.conv",
-      classifier: isResnet(spec) ? "fc" : "head.fc",
+      first_conv: isVit(spec) ? "patch_embed.proj" : isResnet(spec) ? "conv1" : "stem.conv",
+      classifier: isVit(spec) ? "head" : isResnet(spec) ? "fc" : "head.fc",
     },
     ...timm === undefined ? { network: spec } : {},
   };

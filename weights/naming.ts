@@ -1,11 +1,12 @@
 /**
- * How libraries name the tensors of a RegNet or ResNet: SEER's own checkpoints, torchvision, timm, VISSL (and ClassyVision) and
+ * How libraries name the tensors of a RegNet, ResNet or vision transformer: SEER's own checkpoints, torchvision, timm, VISSL (and ClassyVision) and
  * Hugging Face's transformers. Names are translated part by part, in both directions; shapes are not looked at.
  * Sources: torchvision `regnet.py` and `resnet.py`, VISSL `resnext.py`, timm `regnet.py`, ClassyVision `anynet.py` in VISSL's trunk, transformers
  * `modeling_regnet.py` and its `convert_regnet_seer_10b_to_pytorch.py`.
  */
 
 import { isResnetTensor, RESNET_STEM } from "./resnet.ts";
+import { namesVits, vitFromSeer, vitStem, vitToSeer } from "./vit.ts";
 
 /** Whose names. */
 export type Naming = "seer" | "torchvision" | "timm" | "vissl" | "hf";
@@ -145,7 +146,7 @@ export function namingOf(names: Iterable<string>, preferred?: Naming): Naming | 
   const found = namings.filter((naming) => {
     const weight = `${layouts[naming].stem[0]}.weight`, prefix = resnetPrefixes[naming];
     return given.has(weight) || naming === "hf" && given.has(`regnet.${weight}`) ||
-      prefix !== undefined && given.has(prefix + RESNET_STEM);
+      prefix !== undefined && given.has(prefix + RESNET_STEM) || namesVits(naming) && given.has(vitStem(naming));
   });
   return found.find((naming) => naming === preferred) ?? found[0];
 }
@@ -159,6 +160,8 @@ export function toSeer(name: string, naming: Naming): string | undefined {
     const rest = plain.slice(resnetPrefix.length);
     if (isResnetTensor(rest)) return `${resnetPrefixes.seer}${rest}`;
   }
+  const transformer = namesVits(naming) ? vitToSeer(plain, naming) : undefined;
+  if (transformer !== undefined) return transformer;
   const block = layout.blockPattern.exec(plain);
   if (block !== null) {
     const [, stage, index, rest] = block;
@@ -184,8 +187,14 @@ export function toSeer(name: string, naming: Naming): string | undefined {
 /** The name that `naming` gives a tensor of SEER's name; none where it has no place for it. */
 export function fromSeer(
   name: string,
-  { naming, squeezed, resnet = false }: { naming: Naming; squeezed: boolean; resnet?: boolean },
+  { naming, squeezed, resnet = false, vit = false }: {
+    naming: Naming;
+    squeezed: boolean;
+    resnet?: boolean;
+    vit?: boolean;
+  },
 ): string | undefined {
+  if (vit) return namesVits(naming) ? vitFromSeer(name, naming) : undefined;
   const layout = layouts[naming];
   const prefix = resnetPrefixes[naming];
   if (resnet && prefix === undefined) return undefined;

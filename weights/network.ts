@@ -11,9 +11,10 @@ import {
   regnetTable,
   roundHalfEven,
 } from "../nn/regnet_spec.ts";
-import { type FullTrunkSpec, isResnet, type TrunkName, type TrunkSpec } from "../nn/trunk_spec.ts";
+import { type FullTrunkSpec, isResnet, isVit, type TrunkName, type TrunkSpec } from "../nn/trunk_spec.ts";
 import { WeightsError } from "./error.ts";
 import { publishedResnet, RESNET_STEM, resnetSpecOf, resnetTensors } from "./resnet.ts";
+import { publishedVit, VIT_STEM, vitSpecOf, vitTensors } from "./vit.ts";
 
 /** What has a shape. */
 export interface Shaped {
@@ -27,6 +28,7 @@ export interface Shaped {
  */
 export function specOf(tensors: ReadonlyMap<string, Shaped>): FullTrunkSpec {
   if (tensors.has(`trunk.${RESNET_STEM}`)) return resnetSpecOf(tensors);
+  if (tensors.has(`trunk.${VIT_STEM}`)) return vitSpecOf(tensors);
   const [stemWidth] = tensors.get("trunk.stem.0.weight")?.shape ?? [];
   if (stemWidth === undefined) throw notRegnet("trunk.stem.0.weight is missing");
   const depths: number[] = [], widths: number[] = [], groups: number[] = [];
@@ -80,6 +82,7 @@ export interface ExpectedTensor extends Shaped {
  */
 export function trunkTensors(spec: TrunkSpec): ExpectedTensor[] {
   if (isResnet(spec)) return resnetTensors(spec);
+  if (isVit(spec)) return vitTensors(spec);
   const { stemWidth = 32 } = spec;
   const tensors = normalised("trunk.stem", [stemWidth, 3, 3, 3]);
   for (const block of blocksOf(spec)) {
@@ -156,6 +159,12 @@ export function networkNames(spec: TrunkSpec): NetworkNames {
     if (published === undefined) return {};
     const { name, library } = published;
     return { seer: { name, rule: "seer" }, timm: library, torchvision: library };
+  }
+  if (isVit(spec)) {
+    const published = publishedVit(spec);
+    if (published === undefined) return {};
+    const { name, ...libraries } = published;
+    return { seer: { name, rule: "seer" }, ...libraries };
   }
   const text = shapesText(spec);
   for (const name of Object.keys(regnetTable).filter((name): name is RegnetName => Object.hasOwn(regnetTable, name))) {

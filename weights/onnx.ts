@@ -6,7 +6,8 @@
 import { regnetBlocks } from "../nn/regnet_spec.ts";
 import { resnetBlocks, type ResnetSpec } from "../nn/resnet_spec.ts";
 import { trunkShape } from "../nn/trunk_shape.ts";
-import { isResnet, type TrunkSpec } from "../nn/trunk_spec.ts";
+import { WeightsError } from "./error.ts";
+import { isResnet, isVit, type TrunkSpec } from "../nn/trunk_spec.ts";
 import { floatsOf } from "./floats.ts";
 import { trunkTensors } from "./network.ts";
 import { ProtobufMessage } from "./protobuf.ts";
@@ -109,6 +110,11 @@ function buildResnet(spec: ResnetSpec, graph: Graph): string {
 }
 
 function buildGraph(spec: TrunkSpec, graph: Graph): string {
+  if (isVit(spec)) {
+    throw new WeightsError(
+      "Cannot write ONNX: only RegNets and ResNets are laid out for it, found a vision transformer; export to torchvision or timm",
+    );
+  }
   if (isResnet(spec)) return buildResnet(spec, graph);
   let current = graph.normalised("images", { names: ["stem.0", "stem.1"], kernel: 3, stride: 2 });
   for (const { name, stride, groups, squeezeWidth, projected } of regnetBlocks(spec)) {

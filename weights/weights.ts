@@ -4,7 +4,7 @@
  */
 import { readSafetensors, type SafeTensor } from "../checkpoint/safetensors.ts";
 import { trunkShape } from "../nn/trunk_shape.ts";
-import { completeSpec, type FullTrunkSpec, isResnet, type TrunkSpec } from "../nn/trunk_spec.ts";
+import { completeSpec, type FullTrunkSpec, isResnet, isVit, type TrunkSpec } from "../nn/trunk_spec.ts";
 import { WeightsError } from "./error.ts";
 import { type ExpectedTensor, specOf, trunkTensors } from "./network.ts";
 import { fromSeer, type Naming, namingOf, toSeer } from "./naming.ts";
@@ -81,8 +81,9 @@ export function checkWeights(
 }
 
 /** What names depend on besides the library. */
-function namingFacts(spec: FullTrunkSpec): { squeezed: boolean; resnet: boolean } {
-  return isResnet(spec) ? { squeezed: false, resnet: true } : { squeezed: spec.seRatio > 0, resnet: false };
+function namingFacts(spec: FullTrunkSpec): { squeezed: boolean; resnet: boolean; vit: boolean } {
+  const [resnet, vit] = [isResnet(spec), isVit(spec)];
+  return { squeezed: !isResnet(spec) && !isVit(spec) && spec.seRatio > 0, resnet, vit };
 }
 
 /** What must stand on the trunk where a part of it does: classifier, projection head, prototypes. */

@@ -22,6 +22,7 @@ export const PUBLISHED: Readonly<Record<string, TrunkName>> = {
   "regnet_x_400mf": "regnetx_400mf",
   "regnet_x_8gf": "regnetx_8gf",
   "resnet101": "resnet_101",
+  "vit_b_16": "vit_b_16",
 };
 
 /** Files with logits, of generate.py and generate_trunks.py; other seeds of the first may come without the second. */
@@ -51,8 +52,11 @@ export function formula(name: string, count: number): Float64Array<ArrayBuffer> 
   return result;
 }
 
-/** The formula's weights for every parameter and buffer of a module. */
-export function formulaWeights(model: Pick<Module, "parameters" | "buffers">): StateDict {
+/** The formula's weights for every parameter and buffer of a module, whose names are torchvision's or made so. */
+export function formulaWeights(
+  model: Pick<Module, "parameters" | "buffers">,
+  torchName: (name: string) => string = (name) => name,
+): StateDict {
   return new Map(
     [...model.parameters(), ...model.buffers()].map(({ name, shape }) => {
       const count = shape.reduce((product, length) => product * length, 1);
@@ -63,7 +67,7 @@ export function formulaWeights(model: Pick<Module, "parameters" | "buffers">): S
         : centred
         ? (u: number) => (u - 0.5) / 5
         : (u: number) => 0.5 + u;
-      return [name, { shape, data: Float32Array.from(formula(name, count), value) }];
+      return [name, { shape, data: Float32Array.from(formula(torchName(name), count), value) }];
     }),
   );
 }
@@ -100,7 +104,8 @@ export async function comparePublishedNetworks(
     const trunk = buildTrunk(trunkSpec(PUBLISHED[name], { rule: "torchvision" }), { device, seed: undefined });
     const fc = classifier({ device, seed: undefined, dim: trunk.width, classes: 1000 });
     const modules = [trunk, fc];
-    for (const module of modules) loadStateDict(module, formulaWeights(module));
+    const torchName = (given: string) => name.startsWith("vit") ? given.replace(/^fc\./, "heads.head.") : given;
+    for (const module of modules) loadStateDict(module, formulaWeights(module, torchName));
     const tensors = modules.flatMap((module) => [...module.parameters(), ...module.buffers()].map((p) => p.tensor));
     const counted = modules.flatMap((module) => module.parameters()).reduce((sum, { tensor }) => sum + tensor.size, 0);
     const pixels = Float32Array.from(formula("input", 2 * 3 * size * size), (u) => 2 * u - 1);

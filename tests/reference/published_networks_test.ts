@@ -12,11 +12,13 @@ for (const [title, name] of [["RegNetY-400MF", "regnet_y_400mf"], ["RegNetX-400M
   });
 }
 
-Deno.test("logits of ResNet-50 match torchvision's", async () => {
-  const device = await openDevice({ provider: providersPresent()[0] });
-  try {
-    assertRows(await comparePublishedNetworks(folder, { device, names: ["resnet50"] }));
-  } finally {
-    device.destroy();
-  }
-});
+for (const [title, name] of [["ResNet-50", "resnet50"], ["ViT-B/16", "vit_b_16"]]) {
+  Deno.test(`logits of ${title} match torchvision's`, async () => {
+    const device = await openDevice({ provider: providersPresent()[0] });
+    try {
+      assertRows(await comparePublishedNetworks(folder, { device, names: [name] }));
+    } finally {
+      device.destroy();
+    }
+  });
+}
