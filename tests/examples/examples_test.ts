@@ -47,14 +47,48 @@ Deno.test("experiments in TypeScript run as they are printed in examples/", asyn
   }
 });
 
-/** What an example prints on standard output. */
-async function runExample(name: string, args: readonly string[]): Promise<string> {
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+Deno.test("an ablation that is killed goes on where it stopped, and writes its table and plot", async () => {
+  const temporary = await Deno.makeTempDir({ prefix: "seer-ablation-" });
+  try {
+    await makeImages(`${temporary}/images`, { count: 24, categories: 2 });
+    const out = `${temporary}/out`;
+    const args = ["--data", `${temporary}/images`, "--out", out, "--preset", "test-tiny", "--side", "16"];
+    const few = [...args, "--seeds", "1", "--steps", "3"];
+    const child = example("ablations/crops.ts", few).spawn();
+    let printed = "";
+    for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+      printed += text;
+      if (printed.includes("2 + 2 small, seed 0")) break;
+    }
+    child.kill("SIGKILL");
+    await Promise.all([child.stderr.cancel(), child.status]);
+    assertStringIncludes(printed, "2, seed 0");
+    const output = await runExample("ablations/crops.ts", few);
+    assertEquals(output.match(/^.*, seed 0$/gm), ["2 + 2 small, seed 0", "2 + 4 small, seed 0"]);
+    assertMatch(output, /^\| 2 \+ 4 small \| [01]\.\d{4} \| one seed \| 0 \|$/m);
+    assertStringIncludes(await Deno.readTextFile(`${out}/plot.svg`), "2 + 4 small");
+    const { code, stderr } = await example("ablations/head.ts", ["--seed", "1"]).output();
+    assertEquals(code, 2);
+    assertStringIncludes(new TextDecoder().decode(stderr), "unknown or without a value: --seed");
+  } finally {
+    await Deno.remove(temporary, { recursive: true });
+  }
+});
+
+function example(name: string, args: readonly string[]): Deno.Command {
+  return new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "--no-check", new URL(`../../examples/${name}`, import.meta.url).pathname, ...args],
     env: { NO_COLOR: "1" },
     stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
     signal: AbortSignal.timeout(110_000),
-  }).output();
+  });
+}
+
+/** What an example prints on standard output. */
+async function runExample(name: string, args: readonly string[]): Promise<string> {
+  const { code, stdout, stderr } = await example(name, args).output();
   const text = new TextDecoder().decode(stdout);
   assertEquals(code, 0, `${name} ended with ${code}\n${text}\n${new TextDecoder().decode(stderr)}`);
   return text;
