@@ -16,6 +16,8 @@ import { runPolicy } from "./who_may_send.ts";
 
 export type { HostOptions } from "./host_options.ts";
 
+/** Roles that use the GPU. */
+const computing = ["trainer", "evaluator", "extractor"];
 const heartbeatMs = 1_000;
 /** This program's entry, which runs one actor when its first argument is `actor`. */
 const entry = new URL("../main.ts", import.meta.url);
@@ -32,7 +34,7 @@ export function processPorts(options: HostOptions): HostPorts {
       return spawnActor({
         entry,
         permissions: permissionsOf(role, options.grants),
-        env: role === "trainer" || role === "evaluator" ? { ...options.gpuEnvironment, ...environment } : {},
+        env: computing.includes(role) ? { ...options.gpuEnvironment, ...environment } : {},
         onLogLine,
         renewal: { everyMs: tokenLifeMs / 3, token: () => authority.pass(subject, { seed: pass.seed }).token },
         bootstrap: {

@@ -40,6 +40,8 @@ export function permissionsOf(role: string, grants: HostGrants): string[] {
         : [net, `--allow-read=${grants.codeFolder}`];
     case "loader":
       return [net, "--allow-env", ...loaderFiles(grants)];
+    case "extractor":
+      return [net, "--allow-ffi", "--allow-env", "--allow-read", ...noSecret(grants)];
     case "evaluator":
       // Decodes images as the loader does, computes as a trainer does, and steps back behind both.
       return [net, "--allow-ffi", "--allow-env", "--allow-read", "--allow-sys=setPriority", ...noSecret(grants)];
@@ -49,7 +51,7 @@ export function permissionsOf(role: string, grants: HostGrants): string[] {
         : [net, `--allow-read=${grants.runFolder}`, `--allow-write=${grants.runFolder}`, ...noSecret(grants)];
     default:
       throw new TypeError(
-        `Cannot start an actor of role "${role}": hosts start loader, trainer, sync, sinkhorn, checkpointer and evaluator`,
+        `Cannot start an actor of role "${role}": hosts start loader, trainer, sync, sinkhorn, checkpointer, evaluator and extractor`,
       );
   }
 }

@@ -21,6 +21,7 @@ export const processRoles: Readonly<Record<string, Role>> = {
   trainer: trainerRole((context) => startWorker(context, "./engine/worker.ts")),
   // The same two threads, with another engine; nobody but the controller speaks to it.
   evaluator: { ...trainerRole(startEvaluator), listens: false },
+  extractor: { ...trainerRole((context) => startWorker(context, "./engine/extract_worker.ts")), listens: false },
 };
 
 /** The same roles inside one process: engines share the thread. */
@@ -30,7 +31,10 @@ export const singleProcessRoles: Readonly<Record<string, Role>> = {
   evaluator: { ...trainerRole(startProber), listens: false },
 };
 
-function startWorker(context: ActorContext, module: "./engine/worker.ts" | "./engine/probe_worker.ts"): Link {
+function startWorker(
+  context: ActorContext,
+  module: `./engine/${"worker" | "probe_worker" | "extract_worker"}.ts`,
+): Link {
   const worker = new Worker(new URL(module, import.meta.url), { type: "module", name: context.id });
   const link = workerLink(worker, { peer: workerId });
   worker.addEventListener("error", (event) => {

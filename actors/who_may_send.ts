@@ -5,7 +5,7 @@
 import type { Policy } from "../wire/admission.ts";
 import { actorIds } from "./seats.ts";
 
-/** The roles that speak over links; `gpu` is the Worker of a trainer or evaluator. */
+/** The roles that speak over links; `gpu` is the Worker of a trainer, evaluator or extractor. */
 export const speakingRoles = [
   "controller",
   "host",
@@ -15,6 +15,7 @@ export const speakingRoles = [
   "sinkhorn",
   "checkpointer",
   "evaluator",
+  "extractor",
   "gpu",
 ] as const;
 
@@ -32,7 +33,7 @@ export interface Rule {
 }
 
 /** The actors that a host starts. */
-const workers: Roles = ["loader", "trainer", "sync", "sinkhorn", "checkpointer", "evaluator"];
+const workers: Roles = ["loader", "trainer", "sync", "sinkhorn", "checkpointer", "evaluator", "extractor"];
 const everyone: Roles = ["host", ...workers];
 const controller: Roles = ["controller"];
 const host: Roles = ["host"];
@@ -77,6 +78,10 @@ export const whoMaySend: Readonly<Record<string, Rule>> = {
   "restored": { from: trainer, to: controller },
   "probe": { from: controller, to: ["evaluator"] },
   "probed": { from: ["evaluator"], to: controller },
+  "extractor-open": { from: controller, to: ["extractor"] },
+  "weights-part": { from: controller, to: ["extractor"], bulk: true },
+  "extract": { from: controller, to: ["extractor"], bulk: true },
+  "extracted": { from: ["extractor"], to: controller, bulk: true },
   // Between no roles: an actor tells itself, or tests use it.
   "alarm": { from: [], to: [] },
   "peer-down": { from: [], to: [] },
@@ -96,7 +101,7 @@ const single: ReadonlyMap<string, SpeakingRole> = new Map<string, SpeakingRole>(
   ["evaluator", "evaluator"],
   ["gpu", "gpu"],
 ]);
-const numbered: Roles = ["host", "loader", "trainer", "sync", "evaluator"];
+const numbered: Roles = ["host", "loader", "trainer", "sync", "evaluator", "extractor"];
 
 /** The role that an actor's id stands for: `trainer-3` is a trainer; undefined for a foreign id. */
 export function roleOf(id: string): SpeakingRole | undefined {

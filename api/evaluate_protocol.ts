@@ -9,6 +9,7 @@ import { lowShotIds, lowShotList, readLowShotList } from "../evaluate/low_shot.t
 import { PROTOCOL_NAMES, type ProtocolResult, type ProtocolSettings, requireLabelling } from "../evaluate/protocols.ts";
 import { RECIPES } from "../evaluate/recipes.ts";
 import { nearest } from "../config/nearest.ts";
+import type { ExtractionHostsOptions } from "./extraction_hosts.ts";
 import { GpuClient, type OnProgress } from "./gpu_client.ts";
 import { openWeights } from "./weights.ts";
 
@@ -43,13 +44,15 @@ export interface EvaluateProtocolOptions {
    * for any number on equal adapters. For protocols that do not train the network. @default 1
    */
   readonly trainers?: number;
+  /** Waits for other hosts, among which the trainers are shared out in turn. @default this machine alone */
+  readonly hosts?: ExtractionHostsOptions;
   readonly onProgress?: OnProgress;
   readonly log?: (line: string) => void;
 }
 
 /** Everything that the process with the GPU is told. */
 export type ProtocolRequest =
-  & Pick<EvaluateProtocolOptions, "weights" | "data" | "settings" | "features" | "random" | "trainers">
+  & Pick<EvaluateProtocolOptions, "weights" | "data" | "settings" | "features" | "random" | "trainers" | "hosts">
   & { readonly name: string; readonly trainIds?: readonly number[] };
 
 /**
@@ -69,7 +72,7 @@ export type ProtocolRequest =
  * @throws {Error} when the images have no labels that the protocol can use
  */
 export async function evaluateProtocol(name: string, options: EvaluateProtocolOptions): Promise<ProtocolResult> {
-  const { onProgress, log = () => {}, settings, features, random, trainers = 1 } = options;
+  const { onProgress, log = () => {}, settings, features, random, hosts, trainers = 1 } = options;
   if (!PROTOCOL_NAMES.includes(name as typeof PROTOCOL_NAMES[number])) {
     throw new ConfigError(
       "protocol",
@@ -85,12 +88,29 @@ export async function evaluateProtocol(name: string, options: EvaluateProtocolOp
         "retrieval, svm or low-shot-svm",
     );
   }
+  if (hosts !== undefined && (hosts.count < 2 || trainers < hosts.count)) {
+    throw new ConfigError(
+      "hosts",
+      `cannot share ${name} among ${hosts.count} hosts: at least 2 are needed, and a trainer for each, found ${trainers}`,
+    );
+  }
   const weights = resolve(options.weights), data = resolve(options.data);
   await openWeights(weights);
   const trainIds = await fewTrainIds(name, { ...options, data });
   const client = await GpuClient.start(log);
   try {
-    const request = { kind: "protocol", name, weights, data, settings, features, random, trainIds, trainers } as const;
+    const request = {
+      kind: "protocol",
+      name,
+      weights,
+      data,
+      settings,
+      features,
+      random,
+      trainIds,
+      trainers,
+      hosts,
+    } as const;
     const { answer } = await client.request(request, onProgress);
     if (answer.kind !== "result") throw new TypeError(`expected a result, found ${answer.kind}`);
     return answer.result;

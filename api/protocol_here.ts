@@ -8,7 +8,6 @@ import {
   extractFeatures,
   extractReadable,
   type ImageReader,
-  moduleEmbedding,
   openImages,
 } from "../evaluate/features.ts";
 import { openEvaluationSet } from "../evaluate/labelled_set.ts";
@@ -17,20 +16,14 @@ import type { TrainConfig } from "../config.ts";
 import { adapterFor, type ShareRequest, startSharing } from "./protocol_share.ts";
 import type { Matrix } from "../evaluate/matrix.ts";
 import { type ProtocolResult, runProtocol } from "../evaluate/protocols.ts";
-import { projectionHead, Sequence } from "../nn/heads.ts";
-import { loadStateDict, type StateDict } from "../nn/state_dict.ts";
-import { buildTrunk, type Trunk } from "../nn/trunks.ts";
+import { buildEmbedding, type EmbeddingWeights } from "../evaluate/embedding.ts";
+import type { Trunk } from "../nn/trunks.ts";
 import { stateDictOf } from "../weights/floats.ts";
 import { filesSource, viewSize } from "./compute.ts";
 import type { EmbedRequest } from "./embed.ts";
 import type { ProtocolRequest } from "./evaluate_protocol.ts";
 import type { OnProgress } from "./gpu_client.ts";
 import { type OpenedWeights, openWeights } from "./weights.ts";
-
-/** The entries of a part of the network, under the names that the model gives them. */
-function partOf({ tensors }: OpenedWeights, part: string): StateDict {
-  return stateDictOf(new Map([...tensors].filter(([name]) => name.startsWith(part))));
-}
 
 /** Widths of the projection head that the weights hold. */
 function headOf(opened: OpenedWeights): { dims: number[]; batchNorm: boolean } {
@@ -47,15 +40,19 @@ function headOf(opened: OpenedWeights): { dims: number[]; batchNorm: boolean } {
   };
 }
 
-/** What embeds images: the trunk, or trunk and head. */
-function embedding(
-  device: Device,
-  { opened, trunk, features }: { opened: OpenedWeights; trunk: Trunk; features: string },
-): Embed {
-  if (features === "trunk") return moduleEmbedding(trunk);
-  const head = projectionHead({ device, seed: 0, prefix: "head.", ...headOf(opened) });
-  loadStateDict(head, partOf(opened, "head."));
-  return moduleEmbedding(new Sequence([trunk, head]), { trunk });
+/** What images are embedded with: the trunk, or trunk and head. */
+function embeddingWeights(
+  opened: OpenedWeights,
+  { features = "trunk", random = false }: Pick<ProtocolRequest, "features" | "random">,
+): EmbeddingWeights {
+  const wanted = [...random ? [] : ["trunk."], ...features === "head" ? ["head."] : []];
+  const chosen = [...opened.tensors].filter(([name]) => wanted.some((prefix) => name.startsWith(prefix)));
+  return {
+    spec: opened.spec,
+    seed: opened.config?.seed ?? 0,
+    weights: stateDictOf(new Map(chosen)),
+    ...features === "head" ? { head: headOf(opened) } : {},
+  };
 }
 
 /** Features of image files, one row each. */
@@ -65,14 +62,13 @@ export async function featuresHere(request: EmbedRequest, onProgress: OnProgress
   const { config } = opened;
   const device = await openDevice({ provider: config?.cluster.gpu ?? "auto" });
   try {
-    const trunk = buildTrunk(opened.spec, { device, seed: undefined, prefix: "trunk." });
-    loadStateDict(trunk, partOf(opened, "trunk."));
+    const { embed } = buildEmbedding(device, embeddingWeights(opened, { features }));
     const images = openImages(filesSource(files), { sideMax: config?.data.sideMax, cacheBytes: 0 });
     const found = await extractFeatures({
       device,
       images,
       ids: files.map((_, id) => id),
-      embed: embedding(device, { opened, trunk, features }),
+      embed,
       size: size ?? (config === undefined ? 224 : viewSize(config)),
       normalisation: config?.augmentation,
       progress: (done, total) => onProgress("features", done, total),
@@ -88,6 +84,7 @@ export async function featuresHere(request: EmbedRequest, onProgress: OnProgress
 /** What features are taken with. */
 interface Opened {
   readonly config: TrainConfig | undefined;
+  readonly model: EmbeddingWeights;
   readonly device: Device;
   readonly trunk: Trunk;
   readonly embed: Embed;
@@ -109,10 +106,17 @@ async function openForProtocol(
   const known = provider === "deno" || provider === "dawn" ? provider : "auto";
   const device = await openDevice({ provider: known, adapter: name });
   try {
-    const trunk = buildTrunk(opened.spec, { device, seed: config?.seed ?? 0, prefix: "trunk." });
-    if (!random) loadStateDict(trunk, partOf(opened, "trunk."));
-    const embed = embedding(device, { opened, trunk, features });
-    return { config, device, trunk, embed, images: openImages(source, { sideMax: config?.data.sideMax }), protocol };
+    const model = embeddingWeights(opened, { features, random });
+    const { trunk, embed } = buildEmbedding(device, model);
+    return {
+      config,
+      model,
+      device,
+      trunk,
+      embed,
+      images: openImages(source, { sideMax: config?.data.sideMax }),
+      protocol,
+    };
   } catch (error) {
     device.destroy();
     throw error;
@@ -123,8 +127,8 @@ async function openForProtocol(
 export async function protocolHere(request: ProtocolRequest, onProgress: OnProgress): Promise<ProtocolResult> {
   const { name, settings = {}, trainIds } = request;
   const opened = await openForProtocol(request);
-  const { config, device } = opened;
-  const shared = startSharing(request, { config, log: (line) => console.error(line) });
+  const { config, device, model } = opened;
+  const shared = await startSharing(request, { config, model, log: (line) => console.error(line) });
   try {
     return await runProtocol(name, {
       ...opened,

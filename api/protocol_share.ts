@@ -15,6 +15,8 @@ import {
 } from "../evaluate/features.ts";
 import { matrixFrom } from "../evaluate/matrix.ts";
 import { type ExtractWorker, shareExtraction } from "../evaluate/shared_extraction.ts";
+import type { EmbeddingWeights } from "../evaluate/embedding.ts";
+import { openExtractionHosts } from "./extraction_hosts.ts";
 import type { ProtocolRequest } from "./evaluate_protocol.ts";
 import { GpuClient } from "./gpu_client.ts";
 
@@ -42,14 +44,28 @@ function environmentOf(config: TrainConfig | undefined, index: number): Readonly
   return adapters[index % Math.max(1, adapters.length)]?.environment ?? {};
 }
 
-/** Starts `trainers − 1` processes beside this one; with one trainer there is nothing to share. */
-export function startSharing(
+/**
+ * Starts `trainers − 1` others beside this process, on the hosts in turn: processes of this machine, and extractors of
+ * those that join. With one trainer there is nothing to share.
+ */
+export async function startSharing(
   request: ProtocolRequest,
-  { config, log }: { config: TrainConfig | undefined; log: (line: string) => void },
-): SharedExtraction {
-  const { trainers = 1, weights, data, features, random } = request;
+  { config, model, log }: {
+    config: TrainConfig | undefined;
+    model: EmbeddingWeights;
+    log: (line: string) => void;
+  },
+): Promise<SharedExtraction> {
+  const { trainers = 1, weights, data, features, random, hosts } = request;
   if (trainers === 1) return { extract: extractFeatures, close: () => Promise.resolve() };
-  const clients = Array.from({ length: trainers - 1 }, (_, i) => GpuClient.startWith(environmentOf(config, i + 1)));
+  const places = Array.from({ length: trainers - 1 }, (_, i) => i + 1);
+  const local = places.filter((place) => place % (hosts?.count ?? 1) === 0);
+  const remote = hosts && await openExtractionHosts(hosts, {
+    model: { ...model, sideMax: config?.data.sideMax, normalisation: config?.augmentation },
+    extractors: places.length - local.length,
+    log,
+  });
+  const clients = local.map((place) => GpuClient.startWith(environmentOf(config, place)));
   const helper = (client: GpuClient, index: number, { size, view }: ExtractOptions): ExtractWorker => ({
     name: `process ${index} of ${trainers}`,
     async extract(ids) {
@@ -73,7 +89,11 @@ export function startSharing(
         extract: (chunk) => extractReadable({ ...options, ids: chunk, batch, progress: undefined }),
       };
       const found = await shareExtraction(ids, {
-        workers: [here, ...clients.map((client, i) => helper(client, i + 1, options))],
+        workers: [
+          here,
+          ...clients.map((client, i) => helper(client, local[i], options)),
+          ...remote?.workers(options, batch) ?? [],
+        ],
         batch,
         progress,
         onLoss: (worker, error) =>
@@ -86,7 +106,7 @@ export function startSharing(
     },
     async close() {
       for (const client of clients) client.kill();
-      await Promise.all(clients.map((client) => client.close()));
+      await Promise.all([remote?.close(), ...clients.map((client) => client.close())]);
     },
   };
 }

@@ -1,9 +1,19 @@
 /** `evaluate PROTOCOL`: reads its options, runs it with a line of progress, prints the table. */
-import { evaluateProtocol } from "../api/evaluate_protocol.ts";
+import { evaluateProtocol, type EvaluateProtocolOptions } from "../api/evaluate_protocol.ts";
+import { givenSecret } from "../api/join.ts";
 import { ConfigError } from "../config.ts";
 import { formatProtocol } from "../evaluate/protocol_text.ts";
 import type { CommandLine } from "./arguments.ts";
-import { parseProtocolOptions } from "./protocol_options.ts";
+import { parseProtocolOptions, type ProtocolOptions } from "./protocol_options.ts";
+
+/** Other hosts to share the work with, where `--hosts` asks for any. */
+function hostsOf(given: ProtocolOptions, options: CommandLine["options"]): EvaluateProtocolOptions["hosts"] {
+  const secret = givenSecret(options);
+  if (options.hosts === 1) return undefined;
+  const token = secret ?? crypto.getRandomValues(new Uint8Array(32)).toHex();
+  const { listen = "127.0.0.1", port = 0 } = given;
+  return { count: options.hosts, listen, port, tls: options.tls, token };
+}
 
 /** Runs a protocol; resolves to the exit code. */
 export async function protocolCommand(name: string, { overrides, options, operands }: CommandLine): Promise<number> {
@@ -15,7 +25,8 @@ export async function protocolCommand(name: string, { overrides, options, operan
     data: given.data,
     features: given.features,
     random: given.random === "true",
-    trainers: given.trainers,
+    trainers: given.trainers ?? options.hosts,
+    hosts: hostsOf(given, options),
     few: { share: given.share, perClass: given["per-class"], list: given.list },
     writeList: given["write-list"],
     settings: {

@@ -26,6 +26,8 @@ const options = z.object({
   "weight-decay": z.coerce.number().min(0).optional(),
   "size": count.optional(),
   "trainers": count.max(64).optional(),
+  "listen": z.string().optional(),
+  "port": z.coerce.number().int().min(0).max(65_535).optional(),
   "seed": z.coerce.number().int().min(0).optional(),
   "neighbours": listOf(count).optional(),
   "temperatures": listOf(positive).optional(),

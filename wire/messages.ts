@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { defineMessages, type MessageOf } from "./message.ts";
+import { evaluationMessages } from "./evaluation_messages.ts";
 import { checkpointMessages, dataMessages, exchangeMessages, lifeMessages } from "./training_messages.ts";
 
 const actorId = z.string().min(1).max(200);
@@ -47,6 +48,7 @@ const shapes = {
   ...dataMessages,
   ...exchangeMessages,
   ...checkpointMessages,
+  ...evaluationMessages,
 };
 
 /** Every message that may travel. */

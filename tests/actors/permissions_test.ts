@@ -40,6 +40,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   loader: ["read a variable", "read all variables"],
   // Decodes and computes: add-ons of two kinds, which look around.
   evaluator: ["read a system file", "read a variable", "read all variables", "load a library"],
+  extractor: ["read a system file", "read a variable", "read all variables", "load a library"],
 };
 
 for (const [role, verbs] of Object.entries(allowed)) {

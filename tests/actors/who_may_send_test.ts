@@ -22,6 +22,7 @@ const idOf: Readonly<Record<string, string>> = {
   sinkhorn: "sinkhorn",
   checkpointer: "checkpointer",
   evaluator: "evaluator",
+  extractor: "extractor-0",
   gpu: "gpu",
 };
 

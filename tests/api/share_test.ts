@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { evaluateProtocol } from "../../api/evaluate_protocol.ts";
+import { program } from "../cli/program.ts";
 import { GpuClient } from "../../api/gpu_client.ts";
-import { digestOf, run, withRuns, writeImages } from "../actors/runs.ts";
+import { digestOf, gpuEnvironment, run, withRuns, writeImages } from "../actors/runs.ts";
 
 Deno.test({
   name: "features by several processes have the bits of one, and a protocol finds the same by two",
@@ -39,6 +40,56 @@ Deno.test({
         await evaluateProtocol("knn", options),
       );
       await assertRejects(() => evaluateProtocol("finetune", { ...options, trainers: 2 }), Error, "one device");
+    });
+  },
+});
+
+Deno.test({
+  name: "a protocol finds the same with a second host, whose trainers extract too",
+  sanitizeOps: false,
+  sanitizeResources: false,
+  fn: async () => {
+    await withRuns(async ({ config, images }) => {
+      const settled = config({ steps: 3 });
+      digestOf(await run({ config: settled, singleProcess: true }));
+      const weights = `${settled.run.folder}/${settled.run.name}`;
+      await Deno.writeTextFile(`${weights}/run.json`, JSON.stringify({ config: settled }));
+      const data = `${images}-labelled`;
+      for (const name of ["a", "b"]) {
+        await Deno.mkdir(`${data}/${name}`, { recursive: true });
+        await writeImages(`${data}/${name}`, 120);
+      }
+      await Deno.writeTextFile(`${data}/a/broken.png`, "no image");
+      const options = { weights, data, settings: { neighbours: [3], size: 16 } };
+      const expected = await evaluateProtocol("knn", options);
+      assertEquals(expected.unreadable.length, 1);
+      const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+      const { port } = listener.addr;
+      listener.close();
+      const tls = { certificate: "", key: "", authority: "" };
+      const place = { count: 2, listen: "127.0.0.1", port, tls, token: "of this test" };
+      const found = evaluateProtocol("knn", { ...options, features: "head", trainers: 3, hosts: place });
+      const env = { ...gpuEnvironment(), SEER_TOKEN: "of this test" };
+      let code = 1, output = "";
+      // It may come before anybody listens.
+      for (let attempt = 0; attempt < 30 && code !== 0; attempt++) {
+        const result = await program(["host", "--join", `ws://127.0.0.1:${port}/`], env).output();
+        [code, output] = [result.code, new TextDecoder().decode(result.stdout)];
+      }
+      assertEquals(code, 0, output);
+      assertEquals(await found, await evaluateProtocol("knn", { ...options, features: "head" }));
+      const hosts = {
+        count: 3,
+        listen: "127.0.0.1",
+        port: 0,
+        tls: { certificate: "", key: "", authority: "" },
+        token: "",
+      };
+      await assertRejects(
+        () => evaluateProtocol("knn", { ...options, trainers: 2, hosts }),
+        Error,
+        "a trainer for each",
+      );
     });
   },
 });
