@@ -21,7 +21,7 @@ import type { ActorId, Behavior, Effect } from "./runtime/behavior.ts";
 import * as probing from "./probing.ts";
 import { configureOrders, saveOrders, startOrders, stopOrders } from "./start_orders.ts";
 import { actorIds, placeActors, seatReplicas, trainersFor } from "./seats.ts";
-import { alarm, silentActor, silentMs } from "./watch.ts";
+import { alarm, type Cause, lateCause, lostCause, pulseCause, pulseWatchMs, silentCause } from "./watch.ts";
 import {
   type ControllerOptions,
   type ControllerPorts,
@@ -35,10 +35,6 @@ import {
 
 export type { ControllerOptions, ControllerPorts, ControllerState } from "./controller_state.ts";
 
-/** Longest silence of an actor's main thread before it counts as frozen. */
-const silenceMs = 20_000;
-/** Silence that makes an actor suspect when something is late: a few heartbeats. */
-const lateMs = 4_000;
 const watchMs = 2_000;
 /** Time for the better-informed report (last words, exit code) to arrive before a lost link is reported. */
 const lostLinkGraceMs = 1_500;
@@ -62,13 +58,17 @@ class Controller {
 
   begin(): Effect[] {
     const patienceMs = this.options.hosts > 1 ? 24 * 3_600_000 : this.#config.cluster.startTimeoutMs;
-    return [alarm("hosts", this.options.hostsMs ?? patienceMs), alarm("watch", watchMs)];
+    return [alarm("hosts", this.options.hostsMs ?? patienceMs), alarm("watch", watchMs), alarm("pulse", pulseWatchMs)];
   }
 
   handle(state: ControllerState, message: Message, from: ActorId): Effect[] {
     if (state.phase === "ended") return [];
     if (state.phase === "halting" && !countsWhileHalting(state, message, from)) return [];
     if (probing.concernsEvaluator(message, from)) return this.#evaluator(state, message);
+    if (message.type === "pulse") {
+      state.pulses.set(from, this.ports.now());
+      return [];
+    }
     state.heardAt.set(from, this.ports.now());
     switch (message.type) {
       case "host-ready":
@@ -308,39 +308,28 @@ class Controller {
     if (name === "halting") return this.#haltLate(state);
     if (name === "restart") return this.#startActors(state);
     if (name === "watch") return this.#watch(state);
-    if (name === "lost") return this.#lost(state);
+    if (name === "pulse") {
+      return [alarm("pulse", pulseWatchMs), ...this.#mayFail(state, pulseCause(state, this.ports.now()))];
+    }
+    if (name === "lost") return this.#mayFail(state, lostCause(state));
     const enough = this.options.hostsMs !== undefined && state.hosts[0] === actorIds.localHost;
     if (name === "hosts" && state.phase === "hosts" && enough) return this.#startActors(state);
     const wait = waitOf(state, name, this.options.hosts);
-    if (wait === undefined) return [];
-    const actor = wait.on[0] ?? actorIds.sinkhorn;
-    const error = `waited too long for ${wait.on.join(", ") || actor} to ${wait.doing}`;
-    const now = this.ports.now();
-    const frozen = silentActor(state, { limitMs: lateMs, now });
-    // Whoever waits for a frozen actor is late too.
-    if (frozen === undefined) {
-      return this.#fail(state, { actor, error, lines: tailOf(state, actor) });
-    }
-    const since = `${frozen} has given no sign of life for ${Math.round(silentMs(state, frozen, { now }) / 1000)} s`;
-    return this.#fail(state, { actor: frozen, error: `${error}; ${since}`, lines: tailOf(state, frozen) });
+    return wait === undefined ? [] : this.#fail(state, lateCause(state, wait, this.ports.now()));
   }
 
   #watch(state: ControllerState): Effect[] {
     const now = this.ports.now();
     this.ports.emit({ kind: "status", status: statusOf(state, now) });
-    const actor = silentActor(state, { limitMs: silenceMs, now });
-    if (actor === undefined) return [alarm("watch", watchMs)];
-    const error = `no sign of life for ${Math.round(silentMs(state, actor, { now }) / 1000)} s`;
-    return this.#fail(state, { actor, error, lines: tailOf(state, actor) });
+    const silent = silentCause(state, now);
+    return silent === undefined ? [alarm("watch", watchMs)] : this.#fail(state, silent);
   }
 
-  #lost(state: ControllerState): Effect[] {
-    const [lost] = state.lost;
-    if (lost === undefined) return [];
-    return this.#fail(state, { actor: lost[0], error: `connection lost: ${lost[1]}`, lines: tailOf(state, lost[0]) });
+  #mayFail(state: ControllerState, cause: Cause | undefined): Effect[] {
+    return cause === undefined ? [] : this.#fail(state, cause);
   }
 
-  #fail(state: ControllerState, cause: Omit<RunFailure, "host">): Effect[] {
+  #fail(state: ControllerState, cause: Cause): Effect[] {
     // All steps are taken and saved.
     if (state.phase === "judging") return this.#finish(state);
     const host = state.placements.find(({ id }) => id === cause.actor)?.host ?? cause.actor;

@@ -59,6 +59,10 @@ export interface ControllerState {
   restored: Set<string>;
   /** Last message of each actor, monotonic milliseconds. */
   heardAt: Map<string, number>;
+  /** Last pulse of each actor that has one, monotonic milliseconds. */
+  pulses: Map<string, number>;
+  /** When pulses were last looked at. */
+  pulsesAt: number;
   /** Links lost, with the reason, until a better-informed report arrives. */
   lost: Map<string, string>;
   /** Last log lines of each actor. */
@@ -109,6 +113,8 @@ export function initialState(attempt = 0): ControllerState {
     loaded: false,
     restored: new Set(),
     heardAt: new Map(),
+    pulses: new Map(),
+    pulsesAt: 0,
     lost: new Map(),
     tails: new Map(),
     images: 0,

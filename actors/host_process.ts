@@ -7,6 +7,7 @@ import { Authority, tokenLifeMs } from "../wire/identity.ts";
 import { connectSocket } from "../wire/socket_link.ts";
 import { type ActorEnd, runActor } from "./runtime/loop.ts";
 import { openSocketNetwork } from "./runtime/network.ts";
+import { startPulse } from "./runtime/pulse.ts";
 import { spawnActor } from "./runtime/spawn.ts";
 import { hostBehavior, type HostPorts } from "./host.ts";
 import { type HostOptions, parseHostOptions } from "./host_options.ts";
@@ -85,7 +86,9 @@ export async function joinAsHost(id: string, options: HostOptions, log: Log): Pr
     controller: actorIds.controller,
     heartbeat: { to: actorIds.controller, intervalMs: heartbeatMs },
   });
+  const endPulse = startPulse({ id, to: actorIds.controller, url: controllerUrl, token, tls, policy: runPolicy });
   const end = await handle.done;
+  endPulse();
   await opened.close(end.reason.slice(0, 100));
   return end;
 }

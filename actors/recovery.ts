@@ -68,6 +68,7 @@ export function beginRestart(state: ControllerState, failure?: RunFailure): Effe
   state.halting = new Set(hosts);
   for (const id of [...state.urls.keys()]) if (!hosts.has(id)) state.urls.delete(id);
   for (const id of [...state.heardAt.keys()]) if (!hosts.has(id)) state.heardAt.delete(id);
+  for (const id of [...state.pulses.keys()]) if (!hosts.has(id)) state.pulses.delete(id);
   for (const each of [state.lost, state.ready, state.restored, state.reports, state.perplexity]) each.clear();
   state.loaded = false;
   state.saving = undefined;

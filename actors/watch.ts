@@ -1,22 +1,82 @@
-/** How long actors have been silent, and timers as messages to oneself. Pure functions of the controller's memory. */
-import type { ControllerState } from "./controller_state.ts";
+/**
+ * Who is late, silent or lost, and the failure that it makes; timers as messages to oneself. Pure functions of the
+ * controller's memory.
+ */
+import { type ControllerState, tailOf, type waitOf } from "./controller_state.ts";
+import type { RunFailure } from "./events.ts";
 import type { Effect } from "./runtime/behavior.ts";
+import { actorIds } from "./seats.ts";
+
+/** A failure before it is known where the actor was. */
+export type Cause = Omit<RunFailure, "host">;
+
+/** Longest silence of an actor's main thread before it counts as frozen. */
+const silenceMs = 20_000;
+/** Silence that makes an actor suspect when something is late: a few heartbeats. */
+const lateMs = 4_000;
+/** Longest silence of an actor's pulse: its process is frozen or cut off. Several pulses must be missing. */
+const pulseSilenceMs = 1_500;
+/** Time between two looks at the pulses. */
+export const pulseWatchMs = 250;
 
 /** Milliseconds since the last message or heartbeat of `id`. */
-export function silentMs(state: ControllerState, id: string, { now }: { now: number }): number {
+function silentMs(state: ControllerState, id: string, now: number): number {
   return now - (state.heardAt.get(id) ?? now);
 }
 
 /** The started actor heard of longest ago, if that is over `limitMs` ago; when all are silent, this process was late. */
-export function silentActor(
-  state: ControllerState,
-  { limitMs, now }: { limitMs: number; now: number },
-): string | undefined {
+function silentActor(state: ControllerState, { limitMs, now }: { limitMs: number; now: number }): string | undefined {
   const started = [...state.urls.keys()];
-  const silence = (id: string) => silentMs(state, id, { now });
+  const silence = (id: string) => silentMs(state, id, now);
   const silent = started.filter((id) => silence(id) > limitMs);
   if (silent.length === started.length && started.length > 1) return undefined;
   return silent.sort((a, b) => silence(b) - silence(a))[0];
+}
+
+/** The failure of an actor whose main thread has been silent for too long. */
+export function silentCause(state: ControllerState, now: number): Cause | undefined {
+  const actor = silentActor(state, { limitMs: silenceMs, now });
+  if (actor === undefined) return undefined;
+  const error = `no sign of life for ${Math.round(silentMs(state, actor, now) / 1000)} s`;
+  return { actor, error, lines: tailOf(state, actor) };
+}
+
+/** The failure of a wait that took too long; whoever waits for a frozen actor is late too, so that one is named. */
+export function lateCause(state: ControllerState, wait: NonNullable<ReturnType<typeof waitOf>>, now: number): Cause {
+  const late = wait.on[0] ?? actorIds.sinkhorn;
+  const error = `waited too long for ${wait.on.join(", ") || late} to ${wait.doing}`;
+  const frozen = silentActor(state, { limitMs: lateMs, now });
+  if (frozen === undefined) return { actor: late, error, lines: tailOf(state, late) };
+  const since = `${frozen} has given no sign of life for ${Math.round(silentMs(state, frozen, now) / 1000)} s`;
+  return { actor: frozen, error: `${error}; ${since}`, lines: tailOf(state, frozen) };
+}
+
+/** The failure of the first link that was lost. */
+export function lostCause(state: ControllerState): Cause | undefined {
+  const [lost] = state.lost;
+  if (lost === undefined) return undefined;
+  const [actor, reason] = lost;
+  return { actor, error: `connection lost: ${reason}`, lines: tailOf(state, actor) };
+}
+
+/**
+ * The failure of an actor whose pulse is missing. A look that comes late itself proves nothing, for what has arrived may
+ * not have been read: it starts all silences anew.
+ */
+export function pulseCause(state: ControllerState, now: number): Cause | undefined {
+  const late = now - state.pulsesAt > 2 * pulseWatchMs;
+  state.pulsesAt = now;
+  if (late) {
+    for (const id of state.pulses.keys()) state.pulses.set(id, now);
+    return undefined;
+  }
+  // What fails before the first step fails the run, so that a machine that is busy starting processes is given more time.
+  const limitMs = state.phase === "training" ? pulseSilenceMs : silenceMs;
+  for (const [actor, at] of state.pulses) {
+    if (!state.urls.has(actor) || now - at <= limitMs) continue;
+    const error = `no pulse for ${((now - at) / 1000).toFixed(1)} s: its process is frozen or cut off`;
+    return { actor, error, lines: tailOf(state, actor) };
+  }
 }
 
 /** Delivers `alarm` of this name to the actor itself after `delayMs`. */

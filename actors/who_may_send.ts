@@ -44,6 +44,7 @@ const checkpointer: Roles = ["checkpointer"];
 export const whoMaySend: Readonly<Record<string, Rule>> = {
   "hello": { from: everyone, to: controller },
   "heartbeat": { from: everyone, to: controller },
+  "pulse": { from: everyone, to: controller },
   "failed": { from: everyone, to: controller },
   "log": { from: everyone, to: controller },
   "directory": { from: controller, to: workers },

@@ -1,6 +1,6 @@
 /**
- * Kills actors of a real run by a seeded schedule and compares the final weights with those of a run that nothing happened
- * to: `deno task chaos --kills 50 --seed 1`. Prints how long each loss took to be acted on and how long until the run took
+ * Kills and freezes actors of a real run, its host among them, by a seeded schedule and compares the final weights with
+ * those of a run that nothing happened to: `deno task chaos --kills 50 --freezes 10 --seed 1`. Prints how long each loss took to be acted on and how long until the run took
  * a step it had never taken. Exits with 1 when the weights differ.
  */
 import { parseArgs } from "@std/cli/parse-args";
@@ -14,15 +14,18 @@ import { ensureVulkan } from "../setup/vulkan.ts";
 /** What to do to a run. */
 export interface ChaosOptions {
   readonly kills: number;
+  /** Processes stopped by SIGSTOP, at random places among the kills. @default 0 */
+  readonly freezes?: number;
   readonly seed: number;
   /** Environment of processes that use the GPU. */
   readonly gpuEnvironment: Readonly<Record<string, string>>;
   readonly log: (line: string) => void;
 }
 
-/** One kill and what came of it, milliseconds. */
+/** One kill or freeze and what came of it, milliseconds. */
 export interface Kill {
   readonly victim: string;
+  readonly frozen: boolean;
   /** Until the controller ordered the restart. */
   readonly detectedMs: number;
   /** Until a step was taken that had never been taken. */
@@ -38,7 +41,7 @@ export interface ChaosReport {
   readonly kills: readonly Kill[];
 }
 
-const roles = ["checkpointer", "loader-0", "sinkhorn", "sync-0", "sync-1", "trainer-0", "trainer-1"];
+const roles = ["host-0", "checkpointer", "loader-0", "sinkhorn", "sync-0", "sync-1", "trainer-0", "trainer-1"];
 /** A kill comes at a random moment of the step and a half after a new step. */
 const delayMaxMs = 600;
 
@@ -48,7 +51,7 @@ export async function chaos(options: ChaosOptions): Promise<ChaosReport> {
   try {
     await Deno.mkdir(`${folder}/images`);
     await writeImages(`${folder}/images`, 25);
-    const steps = 2 * options.kills + 6;
+    const steps = 2 * (options.kills + (options.freezes ?? 0)) + 6;
     const peace = await runCluster({
       config: configOf(folder, "peace", steps),
       gpuEnvironment: options.gpuEnvironment,
@@ -77,14 +80,17 @@ class Fire {
   readonly #options: ChaosOptions;
   readonly #pids = new Map<string, number>();
   #victims: () => number;
+  /** Freezes and kills still to come. */
+  readonly #left: { freezes: number; kills: number };
   #furthest = -1;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #shot: { victim: string; at: number; detectedMs?: number; repeated: number } | undefined;
+  #shot: { victim: string; frozen: boolean; at: number; detectedMs?: number; repeated: number } | undefined;
 
   constructor(options: ChaosOptions) {
     this.#options = options;
     const stream = randomStream({ seed: options.seed, purpose: "chaos" });
     this.#victims = () => stream.uniform();
+    this.#left = { freezes: options.freezes ?? 0, kills: options.kills };
   }
 
   take(event: RunEvent): void {
@@ -99,7 +105,7 @@ class Fire {
     }
     this.#furthest = event.record.step;
     this.#settle();
-    if (this.#shot === undefined && this.#timer === undefined && this.kills.length < this.#options.kills) {
+    if (this.#shot === undefined && this.#timer === undefined && this.#left.freezes + this.#left.kills > 0) {
       this.#timer = setTimeout(() => this.#shoot(), Math.floor(this.#victims() * delayMaxMs));
     }
   }
@@ -113,9 +119,11 @@ class Fire {
     const victim = roles[Math.floor(this.#victims() * roles.length)];
     const pid = this.#pids.get(victim);
     if (pid === undefined) return;
-    this.#shot = { victim, at: performance.now(), repeated: 0 };
+    const left = this.#left, frozen = this.#victims() * (left.freezes + left.kills) < left.freezes;
+    this.#shot = { victim, frozen, at: performance.now(), repeated: 0 };
     try {
-      Deno.kill(pid, "SIGKILL");
+      Deno.kill(pid, frozen ? "SIGSTOP" : "SIGKILL");
+      left[frozen ? "freezes" : "kills"]--;
     } catch {
       this.#shot = undefined; // The run has just ended.
     }
@@ -125,13 +133,15 @@ class Fire {
   #settle(): void {
     const shot = this.#shot;
     if (shot?.detectedMs === undefined) return;
-    const { victim, at, detectedMs, repeated } = shot;
-    const kill = { victim, detectedMs, recoveredMs: performance.now() - at, repeated };
+    const { victim, frozen, at, detectedMs, repeated } = shot;
+    const kill = { victim, frozen, detectedMs, recoveredMs: performance.now() - at, repeated };
     this.kills.push(kill);
     this.#shot = undefined;
     const [detected, recovered] = [detectedMs, kill.recoveredMs].map((ms) => `${ms.toFixed(0)} ms`);
-    const count = `${this.kills.length}/${this.#options.kills}`;
-    this.#options.log(`kill ${count} ${victim}: acted on after ${detected}, new step after ${recovered}`);
+    const count = `${this.kills.length}/${this.#options.kills + (this.#options.freezes ?? 0)}`;
+    this.#options.log(
+      `${frozen ? "freeze" : "kill"} ${count} ${victim}: acted on after ${detected}, new step after ${recovered}`,
+    );
   }
 }
 
@@ -163,21 +173,33 @@ export function quantile(values: readonly number[], q: number): number {
 }
 
 if (import.meta.main) {
-  const parsed = parseArgs(Deno.args, { string: ["kills", "seed"] });
-  const [kills, seed] = [String(parsed.kills ?? 5), String(parsed.seed ?? 0)];
-  if (!/^[1-9]\d{0,4}$/.test(kills) || !/^\d{1,9}$/.test(seed)) {
-    console.error(`error: chaos takes --kills 1…99999 and --seed NUMBER, found --kills ${kills} --seed ${seed}`);
+  const parsed = parseArgs(Deno.args, { string: ["kills", "freezes", "seed"] });
+  const [kills, freezes, seed] = [parsed.kills ?? 5, parsed.freezes ?? 0, parsed.seed ?? 0].map(String);
+  const counts = [kills, freezes].every((count) => /^\d{1,5}$/.test(count)) && Number(kills) + Number(freezes) > 0;
+  if (!counts || !/^\d{1,9}$/.test(seed)) {
+    const found = `--kills ${kills} --freezes ${freezes} --seed ${seed}`;
+    console.error(`error: chaos takes --kills and --freezes 0…99999, not both 0, and --seed NUMBER, found ${found}`);
     Deno.exit(2);
   }
   const log = (line: string) => console.log(line);
   const gpuEnvironment = await ensureVulkan({ log });
-  const report = await chaos({ kills: Number(kills), seed: Number(seed), gpuEnvironment, log });
-  const spread = (pick: (kill: Kill) => number) =>
-    [0.5, 0.95, 1].map((q) => quantile(report.kills.map(pick), q).toFixed(0)).join(" / ");
-  log(`acted on, ms (p50 / p95 / max):      ${spread(({ detectedMs }) => detectedMs)}`);
-  log(`kill to new step, ms (p50/p95/max):  ${spread(({ recoveredMs }) => recoveredMs)}`);
-  log(`steps taken again (p50 / p95 / max): ${spread(({ repeated }) => repeated)}`);
+  const report = await chaos({
+    kills: Number(kills),
+    freezes: Number(freezes),
+    seed: Number(seed),
+    gpuEnvironment,
+    log,
+  });
+  for (const [name, frozen] of [["killed", false], ["frozen", true]] as const) {
+    const shots = report.kills.filter((kill) => kill.frozen === frozen);
+    if (shots.length === 0) continue;
+    const spread = (pick: (kill: Kill) => number) =>
+      [0.5, 0.95, 1].map((q) => quantile(shots.map(pick), q).toFixed(0)).join(" / ");
+    log(`${shots.length} ${name}: acted on, ms (p50 / p95 / max):  ${spread(({ detectedMs }) => detectedMs)}`);
+    log(`  until a new step, ms (p50 / p95 / max): ${spread(({ recoveredMs }) => recoveredMs)}`);
+    log(`  steps taken again (p50 / p95 / max):    ${spread(({ repeated }) => repeated)}`);
+  }
   const same = report.expected === report.found;
-  log(`under fire: ${report.kills.length} kills, SHA-256 ${report.found}: ${same ? "the same weights" : "DIFFERENT"}`);
-  Deno.exit(same && report.kills.length === Number(kills) ? 0 : 1);
+  log(`under fire: ${report.kills.length} losses, SHA-256 ${report.found}: ${same ? "the same weights" : "DIFFERENT"}`);
+  Deno.exit(same && report.kills.length === Number(kills) + Number(freezes) ? 0 : 1);
 }

@@ -10,7 +10,7 @@ import { UnreadableImageError } from "../data/source.ts";
 import { admission } from "../wire/admission.ts";
 import { decode, encode } from "../wire/codec.ts";
 import { WireError } from "../wire/error.ts";
-import { Assembler, framesOf, greetingFrame, greetingId } from "../wire/frames.ts";
+import { Assembler, framesOf, greetingFrame, readGreeting } from "../wire/frames.ts";
 import { typeOf } from "../wire/head.ts";
 import type { Message } from "../wire/messages.ts";
 import { toWire } from "../wire/tensor.ts";
@@ -191,7 +191,7 @@ export function fuzzGreetings({ count, seed }: { count: number; seed: number }):
   let refused = 0;
   for (let index = 0; index < count; index++) {
     try {
-      const id = greetingId(mutated(greeting, draw));
+      const { id } = readGreeting(mutated(greeting, draw));
       if (!/^[\w.:@/-]{1,200}$/.test(id)) throw new Error(`greeting ${index} of seed ${seed} gave id ${id}`);
     } catch (error) {
       if (!(error instanceof WireError)) throw error;

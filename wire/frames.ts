@@ -52,17 +52,17 @@ function wholeFrame(bytes: Uint8Array<ArrayBuffer>, room: boolean): Uint8Array<A
   return framed;
 }
 
-/** The first frame of each direction: protocol version and the sender's actor id. */
-export function greetingFrame(id: string): Uint8Array<ArrayBuffer> {
-  return frame(frameKind.greeting, new TextEncoder().encode(JSON.stringify({ protocol: linkProtocol, id })));
+/** The first frame of each direction: protocol version, the sender's actor id, and whether it sends its pulse only. */
+export function greetingFrame(id: string, { pulse }: { pulse?: true } = {}): Uint8Array<ArrayBuffer> {
+  return frame(frameKind.greeting, new TextEncoder().encode(JSON.stringify({ protocol: linkProtocol, id, pulse })));
 }
 
 /**
- * The peer's id in a greeting.
+ * The peer's id in a greeting, and whether it sends its pulse only.
  *
  * @throws {WireError} when the frame is no greeting of this protocol.
  */
-export function greetingId(bytes: Uint8Array): string {
+export function readGreeting(bytes: Uint8Array): { id: string; pulse: boolean } {
   const limit = 1024;
   if (bytes[0] !== frameKind.greeting || bytes.byteLength > limit) throw new WireError("first frame is no greeting");
   let value: unknown;
@@ -83,7 +83,7 @@ export function greetingId(bytes: Uint8Array): string {
   }
   const id = value.id;
   if (typeof id !== "string" || !/^[\w.:@/-]{1,200}$/.test(id)) throw new WireError("greeting's actor id is malformed");
-  return id;
+  return { id, pulse: "pulse" in value && value.pulse === true };
 }
 
 /** Most bytes set aside for a message on the word of its announcement alone. */

@@ -9,6 +9,8 @@ import type { Message } from "./messages.ts";
 export interface Link {
   /** Id of the actor at the other end. */
   readonly peer: string;
+  /** Whether the peer sends its pulse here and nothing else. */
+  readonly pulse?: boolean;
   /** Bytes given to {@linkcode Link.send} that have not left yet. */
   readonly bufferedBytes: number;
   /** Called for each message, in order; those that came earlier are held until it is set. */

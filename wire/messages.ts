@@ -28,6 +28,8 @@ export const runtimeMessages = {
   }),
   /** Proof of life from the actor's main thread. `handled` counts the messages it has handled. */
   heartbeat: z.strictObject({ id: actorId, handled: z.int().nonnegative() }),
+  /** Proof that the actor's process runs and can be reached, from a thread of its own ({@linkcode Link.pulse}). */
+  pulse: z.strictObject({}),
   /** Asks an actor to end in good order. */
   stop: z.strictObject({ reason: text }),
   /** An actor's last words. */

@@ -7,7 +7,7 @@ import { deadline } from "@std/async/deadline";
 import { admission, type Admit, type Policy } from "./admission.ts";
 import { decode, encode } from "./codec.ts";
 import { WireError } from "./error.ts";
-import { Assembler, frameBytesMax, frameRoom, framesOf, greetingFrame, greetingId } from "./frames.ts";
+import { Assembler, frameBytesMax, frameRoom, framesOf, greetingFrame, readGreeting } from "./frames.ts";
 import { Gate } from "./gate.ts";
 import { typeOf } from "./head.ts";
 import { Identity } from "./identity.ts";
@@ -140,7 +140,7 @@ export function listen(options: ListenOptions, onLink: (link: Link) => void): Li
 }
 
 /** Who presents itself; whoever has the run's secret speaks under its own name. */
-function identityOf({ id, token, policy }: { id: string; token: string | Identity; policy?: Policy }): Identity {
+export function identityOf({ id, token, policy }: { id: string; token: string | Identity; policy?: Policy }): Identity {
   if (typeof token !== "string") return token;
   return Identity.ofSecret(token, { actor: id, role: policy?.roleOf(id) ?? "actor", attempt: null });
 }
@@ -202,10 +202,10 @@ function greetingOf(socket: WebSocket, options: LinkLimits & { id: string; polic
     socket.onmessage = (event) => {
       try {
         if (!(event.data instanceof ArrayBuffer)) throw new WireError("first frame is no greeting");
-        const peer = greetingId(new Uint8Array(event.data));
+        const { id: peer, pulse } = readGreeting(new Uint8Array(event.data));
         const { id, policy } = options;
         const admit = policy && admission(policy, { peer, own: id, now: () => performance.now() });
-        resolve(new SocketLink(socket, { peer, bounds: linkLimits(options), admit }));
+        resolve(new SocketLink(socket, { peer, pulse, bounds: linkLimits(options), admit }));
       } catch (error) {
         socket.onmessage = null;
         reject(error);
@@ -225,14 +225,21 @@ class SocketLink extends Inbox implements Link {
   readonly #assembler: Assembler;
 
   readonly peer: string;
+  readonly pulse: boolean;
   readonly #bounds: Required<LinkLimits>;
 
   constructor(
     private readonly socket: WebSocket,
-    { peer, bounds, admit }: { peer: string; bounds: Required<LinkLimits>; admit: Admit | undefined },
+    { peer, pulse, bounds, admit }: {
+      peer: string;
+      pulse: boolean;
+      bounds: Required<LinkLimits>;
+      admit: Admit | undefined;
+    },
   ) {
     super();
     this.peer = peer;
+    this.pulse = pulse;
     this.#bounds = bounds;
     this.#assembler = new Assembler(
       bounds.messageBytesMax,

@@ -61,6 +61,7 @@ export class LinkNetwork implements Network {
   readonly #links = new Map<ActorId, Link[]>();
   readonly #waiting = new Map<ActorId, Waiting>();
   readonly #down = new Map<ActorId, string>();
+  readonly #pulses = new Set<Link>();
   #closed = false;
 
   constructor(options: NetworkOptions) {
@@ -109,6 +110,15 @@ export class LinkNetwork implements Network {
     for (const message of waiting?.messages ?? []) this.send(peer, message);
   }
 
+  /** Takes a link over which a peer sends its pulse and nothing else; nothing is ever sent there. */
+  adoptPulse(link: Link): void {
+    if (this.#closed) return link.close(`${this.id} has ended`);
+    this.#pulses.add(link);
+    link.onMessage = (message) =>
+      message.type === "pulse" ? this.#receive(message, link) : link.close(`"${message.type}" is no pulse`);
+    link.onClose = () => this.#pulses.delete(link);
+  }
+
   send(to: ActorId, message: Message): void {
     if (this.#closed) return;
     const link = this.#links.get(to)?.[0];
@@ -125,7 +135,7 @@ export class LinkNetwork implements Network {
     this.#closed = true;
     for (const waiting of this.#waiting.values()) waiting.cancelDeadline();
     this.#waiting.clear();
-    const links = [...this.#links.values()].flat();
+    const links = [...[...this.#links.values()].flat(), ...this.#pulses];
     this.#links.clear();
     for (const link of links) link.close(reason);
     await deadline(Promise.all(links.map((link) => link.ended)), 2_000).catch(() => {});
@@ -242,7 +252,8 @@ export function openSocketNetwork(options: SocketNetworkOptions): SocketNetwork 
   });
   const listenOptions: ListenOptions | undefined = options.listen &&
     { id, token, policy, tls, onRefused, ...options.listen };
-  const listener = listenOptions && listen(listenOptions, (link) => network.adopt(link));
+  const listener = listenOptions &&
+    listen(listenOptions, (link) => link.pulse ? network.adoptPulse(link) : network.adopt(link));
   return {
     network,
     url: listener?.url ?? null,

@@ -13,6 +13,7 @@ import { type Bootstrap, parseBootstrap, parseRenewal } from "./bootstrap.ts";
 import { logLine, LogTail } from "./log.ts";
 import { type ActorEnd, runActor, stackText } from "./loop.ts";
 import { openSocketNetwork } from "./network.ts";
+import { startPulse } from "./pulse.ts";
 
 /** Exit codes of an actor's process. */
 export const exitCodes = { ended: 0, failed: 1, badBootstrap: 2, parentGone: 3 } as const;
@@ -90,6 +91,7 @@ async function runWith(
     logTail: () => parts.tail.lines(),
     heartbeat: { to: controller, intervalMs: bootstrap.heartbeatMs },
   });
+  const endPulse = startPulse({ id, to: controller, url: bootstrap.controllerUrl, token, tls, policy });
   const onRejection = (event: PromiseRejectionEvent) => {
     event.preventDefault();
     parts.log("error", event.reason instanceof Error ? stackText(event.reason) : String(event.reason));
@@ -97,6 +99,7 @@ async function runWith(
   };
   globalThis.addEventListener("unhandledrejection", onRejection);
   const end = await handle.done;
+  endPulse();
   // Waits for the last messages to leave.
   await deadline(opened.close(end.reason.slice(0, 100)), 5_000).catch(() => {});
   return end;

@@ -15,7 +15,11 @@ const digest = "d".repeat(64);
 function drive(
   restarts: number,
   hosts: readonly string[] = ["host-0"],
-  { started = true, replaceLocalHost }: { started?: boolean; replaceLocalHost?: () => void } = {},
+  { started = true, replaceLocalHost, now = () => 1 }: {
+    started?: boolean;
+    replaceLocalHost?: () => void;
+    now?: () => number;
+  } = {},
 ) {
   const tiny = findPreset("test-tiny");
   const config = parseConfig({
@@ -29,7 +33,7 @@ function drive(
   const events: RunEvent[] = [];
   const behavior = controllerBehavior({ config, hosts: hosts.length }, {
     emit: (event) => events.push(event),
-    now: () => 1,
+    now,
     replaceLocalHost,
   });
   const [state] = behavior.init();
@@ -314,12 +318,59 @@ Deno.test("the controller's own host is killed and later frozen, and the run end
   });
 });
 
+Deno.test("an actor whose pulse is missing is lost, unless the controller itself was late or it was never heard", () => {
+  let now = 0;
+  const run = drive(2, ["host-0"], { now: () => now });
+  run.step(0);
+  const beat = (...ids: string[]) => ids.forEach((id) => run.say(id, { type: "pulse" }));
+  const look = (ms: number) => {
+    now += ms;
+    run.say("self", { type: "alarm", name: "pulse" });
+  };
+  look(0);
+  beat("trainer-0", "trainer-1", "host-0");
+  for (let i = 0; i < 6; i++) {
+    look(250);
+    beat("trainer-0", "host-0");
+  }
+  assert(!run.kinds().includes("restarting"), "1.5 s are no loss yet");
+  // A look that comes late starts all silences anew: its own process may have been stopped.
+  look(3_000);
+  assert(!run.kinds().includes("restarting"));
+  beat("trainer-0", "host-0");
+  for (let i = 0; i < 7; i++) {
+    look(250);
+    beat("trainer-0", "host-0");
+  }
+  const last = run.events.at(-1);
+  assert(last?.kind === "restarting");
+  assertEquals(last.failure.actor, "trainer-1");
+  assertMatch(last.failure.error, /^no pulse for 1\.8 s: its process is frozen or cut off$/);
+});
+
+Deno.test("two processes that take all of both cores make nobody look frozen", async () => {
+  await withRuns(async (place) => {
+    const busy = [1, 2].map(() =>
+      new Deno.Command(Deno.execPath(), { args: ["eval", "while (true);"], stdout: "null", stderr: "null" }).spawn()
+    );
+    try {
+      const config = place.config({ steps: 12, cluster: { trainers: 2, restarts: 3 } });
+      const result = await run({ config });
+      digestOf(result);
+      assertEquals(result.events.filter(({ kind }) => kind === "restarting"), []);
+    } finally {
+      for (const process of busy) process.kill("SIGKILL");
+      await Promise.all(busy.map((process) => process.status));
+    }
+  });
+});
+
 Deno.test("a trainer that is frozen is killed, and the run ends with the same weights", async () => {
   await withRuns(async (place) => {
     const expected = digestOf(await run({ config: place.config({ steps: 4 }), singleProcess: true }));
     let pid = 0, frozen = false;
     const result = await run({
-      config: place.config({ steps: 4, cluster: { trainers: 2, stepTimeoutMs: 6_000, restarts: 1 } }),
+      config: place.config({ steps: 4, cluster: { trainers: 2, restarts: 1 } }),
       onEvent(event) {
         if (event.kind === "started" && event.actor === "trainer-1") pid = event.pid;
         if (event.kind !== "step" || event.record.step !== 1 || frozen) return;
@@ -328,6 +379,8 @@ Deno.test("a trainer that is frozen is killed, and the run ends with the same we
       },
     });
     assertEquals(digestOf(result), expected);
-    assert(result.events.some((event) => event.kind === "restarting" && event.failure.actor === "trainer-1"));
+    const lost = result.events.flatMap((event) => event.kind === "restarting" ? [event.failure] : []);
+    assertEquals(lost.map(({ actor }) => actor), ["trainer-1"]);
+    assertMatch(lost[0].error, /^no pulse for/);
   });
 });

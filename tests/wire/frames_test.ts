@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { WireError } from "../../wire/error.ts";
-import { Assembler, frameKind, framesOf, greetingFrame, greetingId } from "../../wire/frames.ts";
+import { Assembler, frameKind, framesOf, greetingFrame, readGreeting } from "../../wire/frames.ts";
 
 Deno.test("any messages cut into frames of any size come back together, one after the other", () => {
   const sizes = fc.integer({ min: 1, max: 20 });
@@ -60,12 +60,14 @@ Deno.test("an assembler refuses empty, unknown, malformed and oversized frames",
 });
 
 Deno.test("a greeting carries the id, and foreign bytes are refused", () => {
-  assertEquals(greetingId(greetingFrame("trainer-0@host:a/b")), "trainer-0@host:a/b");
+  const id = "trainer-0@host:a/b";
+  assertEquals(readGreeting(greetingFrame(id)), { id, pulse: false });
+  assertEquals(readGreeting(greetingFrame(id, { pulse: true })), { id, pulse: true });
   const raw = (text: string) => new Uint8Array([frameKind.greeting, ...new TextEncoder().encode(text)]);
-  assertThrows(() => greetingId(raw("{}")), WireError, "malformed");
-  assertThrows(() => greetingId(raw("null")), WireError, "malformed");
-  assertThrows(() => greetingId(raw("{")), WireError, "malformed");
-  assertThrows(() => greetingId(raw('{"protocol":1,"id":"a"}')), WireError, "run the same version on every host");
-  assertThrows(() => greetingId(new Uint8Array([1, 2])), WireError, "no greeting");
-  assertThrows(() => greetingId(raw(" ".repeat(2_000))), WireError, "no greeting");
+  assertThrows(() => readGreeting(raw("{}")), WireError, "malformed");
+  assertThrows(() => readGreeting(raw("null")), WireError, "malformed");
+  assertThrows(() => readGreeting(raw("{")), WireError, "malformed");
+  assertThrows(() => readGreeting(raw('{"protocol":1,"id":"a"}')), WireError, "run the same version on every host");
+  assertThrows(() => readGreeting(new Uint8Array([1, 2])), WireError, "no greeting");
+  assertThrows(() => readGreeting(raw(" ".repeat(2_000))), WireError, "no greeting");
 });
