@@ -16,7 +16,7 @@ import {
   noteProgress,
   rootCause,
 } from "./recovery.ts";
-import { learningRateAt, lossFault, nextPlateau, type StepDone, stepRecord } from "./step_record.ts";
+import { learningRateAt, lossFault, nextPlateau, repetitionFault, type StepDone, stepRecord } from "./step_record.ts";
 import type { ActorId, Behavior, Effect } from "./runtime/behavior.ts";
 import * as probing from "./probing.ts";
 import { configureOrders, saveOrders, startOrders, stopOrders } from "./start_orders.ts";
@@ -270,6 +270,8 @@ class Controller {
     const waiting = missing(state.seats.map((seat) => seat.id), state.reports);
     if (waiting.length > 0 || perplexity === undefined || state.reports.size === 0) return [];
     const record = stepRecord(state, { config: this.#config, perplexity, now: this.ports.now() });
+    const fault = repetitionFault(state);
+    if (fault !== undefined) return this.#fail(state, fault);
     state.stepping = false;
     state.reports.clear();
     state.perplexity.delete(state.step);

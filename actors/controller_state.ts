@@ -83,6 +83,8 @@ export interface ControllerState {
   learningRate: number;
   plateau: PlateauState;
   reports: Map<string, StepDone>;
+  /** Losses by replica of the steps taken since the newest checkpoint, which a restart takes again. */
+  taken: Map<number, readonly number[]>;
   /** Prototype perplexity by step. */
   perplexity: Map<number, number>;
   stepAt: number;
@@ -128,6 +130,7 @@ export function initialState(attempt = 0): ControllerState {
     learningRate: 0,
     plateau: PLATEAU_START,
     reports: new Map(),
+    taken: new Map(),
     perplexity: new Map(),
     stepAt: 0,
     firstStepAt: 0,

@@ -5,8 +5,12 @@
 import { choiceCount, type TrainConfig } from "../config.ts";
 import { PLATEAU_START, plateauHalving, type PlateauState, warmupConstant, warmupCosine } from "../optim/schedule.ts";
 import type { Message } from "../wire/messages.ts";
-import type { ControllerState } from "./controller_state.ts";
+import { type ControllerState, tailOf } from "./controller_state.ts";
 import type { StepRecord } from "./events.ts";
+import type { Cause } from "./watch.ts";
+
+/** Most steps whose losses are remembered, for runs that are rarely saved. */
+const rememberedMax = 4_096;
 
 /** A trainer's report of a step. */
 export type StepDone = Extract<Message, { type: "step-done" }>;
@@ -88,6 +92,28 @@ export function stepRecord(
     stepMs: now - state.stepAt,
     elapsedMs: now - state.firstStepAt,
   });
+}
+
+/**
+ * Remembers the step that every trainer has reported; if it was taken before, its losses must be the same numbers, whoever
+ * took it. The failure of the trainer whose first differing replica it is, when they are not.
+ */
+export function repetitionFault(state: ControllerState): Cause | undefined {
+  const reports = [...state.reports].flatMap(([trainer, { replicas }]) =>
+    replicas.map(({ replica, loss }) => ({ trainer, replica, loss }))
+  ).sort((a, b) => a.replica - b.replica);
+  const before = state.taken.get(state.step);
+  state.taken.set(state.step, reports.map(({ loss }) => loss));
+  // No restart goes behind the newest checkpoint.
+  const oldest = Math.max(state.saved?.step ?? 0, state.step - rememberedMax);
+  for (const step of state.taken.keys()) if (step < oldest) state.taken.delete(step);
+  const other = before && reports.find(({ loss }, i) => !Object.is(loss, before[i]));
+  if (before === undefined || other === undefined) return undefined;
+  const { trainer, replica, loss } = other;
+  const error = `step ${state.step}, taken again, gave replica ${replica} the loss ${loss}, before ${
+    before[reports.indexOf(other)]
+  }: either trainer computed something wrong; check memory and driver of its device, and of the one that had the replica before`;
+  return { actor: trainer, error, lines: tailOf(state, trainer) };
 }
 
 /** What to do about a loss that is no number. */

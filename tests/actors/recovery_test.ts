@@ -57,9 +57,9 @@ function drive(
         driven.say(id, { type: "ready", detail: "" });
       }
     },
-    step(step: number): void {
+    step(step: number, loss = 2): void {
       for (const [trainer, low] of [["trainer-0", 0], ["trainer-1", 2]] as const) {
-        const replicas = [low, low + 1].map((replica) => ({ replica, loss: 2, embeddingDeviation: 0.1 }));
+        const replicas = [low, low + 1].map((replica) => ({ replica, loss, embeddingDeviation: 0.1 }));
         const times = { dataMs: 1, computeMs: 1, syncMs: 1, deviceBytes: 1 };
         driven.say(trainer, { type: "step-done", step, replicas, ...times });
       }
@@ -156,6 +156,30 @@ Deno.test("a lost host's actors move to the others; the loss of the controller's
   local.step(0);
   local.kill("host-0");
   assertEquals(local.events.at(-1)?.kind, "failed");
+});
+
+Deno.test("a step that is taken again must give the same losses: else its trainer is named and all start anew", () => {
+  const run = drive(3);
+  run.step(0);
+  run.kill("sinkhorn");
+  run.say("host-0", { type: "halted", attempt: 1 });
+  run.start();
+  run.step(0, 2.5);
+  const last = run.events.at(-1);
+  assert(last?.kind === "restarting");
+  assertEquals([last.failure.actor, last.restart], ["trainer-0", 2]);
+  assertMatch(last.failure.error, /^step 0, taken again, gave replica 0 the loss 2\.5, before 2: /);
+  // The next take decides: it agrees with the latest.
+  run.say("host-0", { type: "halted", attempt: 2 });
+  run.say("self", { type: "alarm", name: "restart" });
+  run.start();
+  run.step(0, 2.5);
+  run.step(1);
+  assertEquals(run.kinds().slice(-2), ["step", "step"]);
+  // What lies before a checkpoint is not taken again, and not remembered.
+  run.say("checkpointer", { type: "saved", step: 2, folder: "/step-2", digest });
+  run.step(2);
+  assertEquals(run.events.at(-1)?.kind, "step");
 });
 
 Deno.test("the controller's own host is replaced: all wait for it, and count its losses as any other's", () => {
