@@ -91,11 +91,10 @@ class Controller {
         if (state.attempt === state.firstAttempt) state.startedAt = message.step;
         state.plateau = nextPlateau.parse(message.progress);
         this.ports.emit({ kind: "resumed", step: message.step, notes: message.notes });
-        return [];
+        return this.#whenRestored(state);
       case "restored":
         state.restored.add(from);
-        if (missing(state.seats.map((seat) => seat.id), state.restored).length > 0) return [];
-        return this.#train(state);
+        return this.#whenRestored(state);
       case "step-done":
         return this.#stepDone(state, { trainer: from, report: message });
       case "assignment":
@@ -212,6 +211,12 @@ class Controller {
       { kind: "send", to: actorIds.checkpointer, message: load },
       alarm("restoring", this.#config.cluster.startTimeoutMs),
     ];
+  }
+
+  /** Trainers may be heard before the checkpointer that they have their state from. */
+  #whenRestored(state: ControllerState): Effect[] {
+    const waiting = missing(state.seats.map((seat) => seat.id), state.restored);
+    return state.loaded && waiting.length === 0 && state.phase === "restoring" ? this.#train(state) : [];
   }
 
   #train(state: ControllerState): Effect[] {

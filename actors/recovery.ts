@@ -66,7 +66,9 @@ export function beginRestart(state: ControllerState, failure?: RunFailure): Effe
   state.hosts = state.hosts.filter((host) => host !== failure?.actor && !state.lost.has(host));
   const hosts = new Set(state.hosts);
   state.halting = new Set(hosts);
-  for (const id of [...state.urls.keys()]) if (!hosts.has(id)) state.urls.delete(id);
+  // A link of an ended process may break late: by then its actor may have come back in another.
+  const gone = [...state.urls.keys()].filter((id) => !hosts.has(id));
+  for (const id of gone) state.urls.delete(id);
   for (const id of [...state.heardAt.keys()]) if (!hosts.has(id)) state.heardAt.delete(id);
   for (const id of [...state.pulses.keys()]) if (!hosts.has(id)) state.pulses.delete(id);
   for (const each of [state.lost, state.ready, state.restored, state.reports, state.perplexity]) each.clear();
@@ -77,6 +79,7 @@ export function beginRestart(state: ControllerState, failure?: RunFailure): Effe
   state.step = state.saved?.step ?? state.startedAt;
   state.plateau = PLATEAU_START;
   return [
+    { kind: "disconnect", peers: gone, reason: `attempt ${state.attempt} begins` },
     ...haltEvaluator(state),
     ...["step", "saving", "starting", "configuring", "restoring", "lost"].map((name): Effect => ({
       kind: "cancel-timer",

@@ -156,6 +156,9 @@ class Loop<S> implements ActorHandle {
         this.#timers.get(effect.name)?.();
         this.#timers.delete(effect.name);
         return;
+      case "disconnect":
+        for (const peer of effect.peers) this.options.network.disconnect(peer, effect.reason);
+        return;
       case "log":
         return this.options.log(effect.level, effect.text);
       case "stop":

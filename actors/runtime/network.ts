@@ -22,6 +22,8 @@ export interface Network {
   onMessage: ((message: Message, from: ActorId) => void) | undefined;
   /** Called once for each peer that is lost, not for those that {@linkcode Network.close} ends. */
   onPeerDown: ((peer: ActorId, reason: string) => void) | undefined;
+  /** Ends all links to `peer` and forgets it; that is not reported as a loss. */
+  disconnect(peer: ActorId, reason: string): void;
   /** Ends all links, with `reason` told to the peers; resolves when what was sent has left, or after 2 s. */
   close(reason: string): Promise<void>;
 }
@@ -117,6 +119,20 @@ export class LinkNetwork implements Network {
     link.onMessage = (message) =>
       message.type === "pulse" ? this.#receive(message, link) : link.close(`"${message.type}" is no pulse`);
     link.onClose = () => this.#pulses.delete(link);
+  }
+
+  disconnect(peer: ActorId, reason: string): void {
+    this.#waiting.get(peer)?.cancelDeadline();
+    this.#waiting.delete(peer);
+    this.#urls.delete(peer);
+    this.#down.delete(peer);
+    const links = this.#links.get(peer) ?? [];
+    this.#links.delete(peer);
+    for (const link of [...links, ...[...this.#pulses].filter((pulse) => pulse.peer === peer)]) {
+      link.onClose = () => {};
+      link.close(reason);
+      this.#pulses.delete(link);
+    }
   }
 
   send(to: ActorId, message: Message): void {

@@ -158,6 +158,21 @@ Deno.test("a lost host's actors move to the others; the loss of the controller's
   assertEquals(local.events.at(-1)?.kind, "failed");
 });
 
+Deno.test("training goes on only when the checkpointer has told the step, however early trainers say that they are ready", () => {
+  const run = drive(3);
+  run.step(0);
+  run.step(1);
+  run.say("checkpointer", { type: "saved", step: 2, folder: "/step-2", digest });
+  run.kill("trainer-1");
+  run.say("host-0", { type: "halted", attempt: 1 });
+  run.start();
+  run.sent();
+  for (const id of ["trainer-0", "trainer-1"]) run.say(id, { type: "restored", step: 2 });
+  assertEquals(run.sent(), []);
+  run.say("checkpointer", { type: "loaded", step: 2, digest, progress: {}, notes: [] });
+  assertEquals(run.sent(), ["step trainer-0", "step trainer-1"]);
+});
+
 Deno.test("a step that is taken again must give the same losses: else its trainer is named and all start anew", () => {
   const run = drive(3);
   run.step(0);

@@ -15,6 +15,9 @@ class NotedNetwork implements Network {
   send(to: ActorId, message: Message): void {
     this.sent.push({ to, message });
   }
+  disconnect(peer: ActorId, reason: string): void {
+    this.sent.push({ to: peer, message: { type: "stop", reason } });
+  }
   close(): Promise<void> {
     return Promise.resolve();
   }

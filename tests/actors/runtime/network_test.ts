@@ -140,6 +140,25 @@ Deno.test("a lost link is reported once, after its messages, and a new one makes
   assertEquals(events.slice(2), ["b ping 3"]);
 });
 
+Deno.test("a peer that was disconnected is no loss, and its late end does not touch the link of its successor", async () => {
+  const { network, events } = manual();
+  const [near, far] = memoryLinkPair("a", "b");
+  network.adopt(near);
+  let told = "";
+  far.onClose = (reason) => told = reason;
+  network.send("c", ping(0));
+  network.disconnect("b", "attempt 2 begins");
+  network.disconnect("c", "attempt 2 begins");
+  const [second, farSecond] = memoryLinkPair("a", "b");
+  network.adopt(second);
+  await turn();
+  assertEquals(told, "attempt 2 begins");
+  far.close("crashed");
+  farSecond.send(ping(1));
+  await turn();
+  assertEquals(events, ["b ping 1"]);
+});
+
 Deno.test("nothing is delivered before both handlers are set, and nothing is lost by that", async () => {
   const network = new LinkNetwork({ id: "a", connect: () => Promise.reject(new Error("no")) });
   const [near, far] = memoryLinkPair("a", "b");

@@ -1,0 +1,365 @@
+/**
+ * A whole cluster in one process, in virtual time, from a seed: the real controller, host, loader, Sinkhorn coordinator,
+ * parameter sync, checkpointer and trainers' main threads, over simulated processes, links, disk and engines, with faults
+ * at random moments. The same seed gives the same trace. What it checks holds for every seed.
+ */
+import { checkpointerBehavior } from "../../actors/checkpointer.ts";
+import { controllerBehavior } from "../../actors/controller.ts";
+import type { RunEvent } from "../../actors/events.ts";
+import { hostBehavior, type SpawnOrder } from "../../actors/host.ts";
+import { loaderBehavior, type LoaderParts } from "../../actors/loader.ts";
+import { type ActorHandle, runActor } from "../../actors/runtime/loop.ts";
+import { pulseMs } from "../../actors/runtime/pulse.ts";
+import type { Behavior } from "../../actors/runtime/behavior.ts";
+import type { ActorExit, SpawnedActor } from "../../actors/runtime/spawn.ts";
+import { sinkhornBehavior } from "../../actors/sinkhorn.ts";
+import { syncBehavior } from "../../actors/sync.ts";
+import { trainerBehavior, workerId } from "../../actors/trainer.ts";
+import { DirectoryStore } from "../../checkpoint/store.ts";
+import type { Files } from "../../checkpoint/files.ts";
+import { findPreset, parseConfig, type TrainConfig } from "../../config.ts";
+import { randomStream } from "../../data/random.ts";
+import { createSampler } from "../../data/sampler.ts";
+import { sha256Hex } from "../../checkpoint/manifest.ts";
+import { memoryLinkPair } from "../../wire/memory_link.ts";
+import { SimulatedFiles } from "../checkpoint/simulated_files.ts";
+import { VirtualClock } from "./clock.ts";
+import { StubEngine } from "./engine.ts";
+import { SimulatedProcess, type World } from "./process.ts";
+
+/** What a simulation came to. */
+export interface SimulationResult {
+  /** What broke a promise; none of a good run. */
+  readonly faults: readonly string[];
+  /** What was done to it. */
+  readonly blows: readonly string[];
+  /** SHA-256 of the final weights. */
+  readonly digest: string;
+  /** Loss of each step in bits, as first taken. */
+  readonly losses: readonly number[];
+  readonly restarts: number;
+  /** SHA-256 of all that happened, with its virtual time. */
+  readonly trace: string;
+  readonly lines: readonly string[];
+  readonly virtualMs: number;
+}
+
+const steps = 8;
+/** Longer than any run with its restarts; a cluster that is not done by then hangs. */
+const limitMs = 600_000;
+
+const config: TrainConfig = parseConfig({
+  ...findPreset("test-tiny"),
+  steps,
+  checkpoint: { everySteps: 2, keep: 2 },
+  cluster: { ...findPreset("test-tiny").cluster, trainers: 2, syncShards: 2, restarts: 12, stepTimeoutMs: 30_000 },
+  data: { folder: "/images" },
+  run: { folder: "/runs", name: "run" },
+}, { source: "the simulation" });
+
+const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+/** How a cluster is treated. */
+export interface SimulationOptions {
+  /** Most blows that it gets. @default 4 */
+  readonly blowsMax?: number;
+  /** Whether trainer 1 computes one step wrongly, once. @default false */
+  readonly wrongOnce?: boolean;
+}
+
+/** Runs one cluster to its end. */
+export async function simulate(seed: number, options: SimulationOptions = {}): Promise<SimulationResult> {
+  return await new SimulatedCluster(seed, options).run();
+}
+
+class SimulatedCluster {
+  readonly #world: World;
+  readonly #random: () => number;
+  readonly #disk = new SimulatedFiles();
+  readonly #controller: SimulatedProcess;
+  #loop: ActorHandle | undefined;
+  #host: SimulatedProcess | undefined;
+  readonly #processes = new Map<string, SimulatedProcess>();
+  #started = 0;
+  #replacing = false;
+  readonly #lines: string[] = [];
+  readonly #events: RunEvent[] = [];
+  readonly #blows: string[] = [];
+  #blowsLeft: number;
+
+  #wrongLeft: number;
+
+  constructor(seed: number, { blowsMax = 4, wrongOnce = false }: SimulationOptions) {
+    this.#wrongLeft = wrongOnce ? 1 : 0;
+    const stream = randomStream({ seed, purpose: "simulation" });
+    this.#random = () => stream.uniform();
+    this.#blowsLeft = Math.floor(this.#random() * (blowsMax + 1));
+    this.#world = {
+      clock: new VirtualClock(),
+      random: this.#random,
+      trace: (line) => this.#lines.push(`${this.#world.clock.now().toFixed(3)} ${line}`),
+      listening: new Map(),
+    };
+    this.#controller = new SimulatedProcess(this.#world, "controller", "sim:controller");
+  }
+
+  async run(): Promise<SimulationResult> {
+    const { clock } = this.#world;
+    await this.#disk.makeFolder("/runs/run/checkpoints".slice(1));
+    const behavior = controllerBehavior({ config, hosts: 1 }, {
+      emit: (event) => this.#hear(event),
+      now: () => clock.now(),
+      replaceLocalHost: () => this.#replaceHost(),
+    });
+    this.#loop = this.#runActor(this.#controller, behavior);
+    this.#startHost();
+    while (!this.#ended() && clock.now() < limitMs && clock.runNext()) await turn();
+    return this.#result();
+  }
+
+  #ended(): boolean {
+    const last = this.#events.at(-1)?.kind;
+    return last === "ended" || last === "failed";
+  }
+
+  #runActor<S>(process: SimulatedProcess, behavior: Behavior<S>): ActorHandle {
+    const { id, network, clock } = process;
+    const heartbeat = process === this.#controller ? undefined : { to: "controller", intervalMs: 1_000 };
+    const log = (level: string, text: string) => this.#world.trace(`${id} ${level} ${text.split("\n")[0]}`);
+    return runActor(behavior, { id, network, log, controller: "controller", clock, heartbeat });
+  }
+
+  #startHost(): void {
+    this.#host = this.#start("host-0", () => hostBehavior({ adapters: [], spawn: (order) => this.#spawn(order) }), {
+      onExit: (code) => {
+        if (this.#replacing) return;
+        this.#loop?.post({ type: "actor-exited", actor: "host-0", code, lines: [] }, "host-0");
+      },
+    });
+  }
+
+  #replaceHost(): void {
+    if (this.#replacing) return;
+    this.#replacing = true;
+    this.#host?.kill();
+    this.#world.clock.after(20 + 100 * this.#random(), () => {
+      this.#replacing = false;
+      if (!this.#ended()) this.#startHost();
+    });
+  }
+
+  /** A process of its own for one actor, after the time that a start takes. */
+  #start<S>(
+    id: string,
+    behaviorOf: (process: SimulatedProcess) => Behavior<S>,
+    { onExit }: { onExit: (code: number) => void },
+  ): SimulatedProcess {
+    const process = new SimulatedProcess(this.#world, id, `sim:${id}/${this.#started}`);
+    const pid = ++this.#started;
+    this.#processes.set(id, process);
+    let code = 137;
+    process.onDeath = () => this.#world.clock.after(1 + 5 * this.#random(), () => onExit(code));
+    process.clock.after(30 + 200 * this.#random(), () => {
+      process.network.addUrl("controller", this.#controller.url);
+      const role = id.replace(/-\d+$/, "");
+      const loop = this.#runActor(process, behaviorOf(process));
+      process.network.send("controller", { type: "hello", id, role, url: process.url, pid });
+      const beat = () => {
+        this.#loop?.post({ type: "pulse" }, id);
+        process.clock.after(pulseMs, beat);
+      };
+      beat();
+      loop.done.then((end) => {
+        if (!process.alive) return;
+        code = end.error === undefined ? 0 : 1;
+        process.network.close(end.reason.slice(0, 100));
+        process.kill();
+      });
+      const dead = process.onDeath;
+      process.onDeath = () => {
+        loop.stop("its process has ended");
+        dead();
+      };
+    });
+    return process;
+  }
+
+  #spawn({ id, role }: SpawnOrder): SpawnedActor {
+    const parent = this.#host, exited = Promise.withResolvers<ActorExit>();
+    const process = this.#start<unknown>(id, (own) => this.#behaviorOf(own, role) as Behavior<unknown>, {
+      onExit: (code) => parent?.gate(() => exited.resolve({ code, signal: null })),
+    });
+    const { clock } = this.#world;
+    // Its parent's end closes its stdin.
+    const watch = () => {
+      if (parent !== undefined && !parent.alive) process.gate(() => process.kill());
+      if (process.alive) clock.after(40, watch);
+    };
+    watch();
+    return {
+      id,
+      pid: this.#started,
+      exited: exited.promise,
+      logTail: () => [],
+      stop: (graceMs) => {
+        clock.after(5 * this.#random(), () => process.gate(() => process.kill()));
+        clock.after(2 * graceMs, () => process.kill());
+        return exited.promise;
+      },
+    };
+  }
+
+  #behaviorOf(process: SimulatedProcess, role: string): Behavior<never> {
+    switch (role) {
+      case "trainer":
+        return this.#trainer(process) as Behavior<never>;
+      case "loader":
+        return loaderBehavior(() => Promise.resolve(loaderParts())) as Behavior<never>;
+      case "sinkhorn":
+        return sinkhornBehavior() as Behavior<never>;
+      case "sync":
+        return syncBehavior() as Behavior<never>;
+      case "checkpointer":
+        return checkpointerBehavior(() =>
+          new DirectoryStore("runs/run", { keepLast: 2, files: this.#filesOf(process) })
+        ) as Behavior<never>;
+      default:
+        throw new Error(`no role ${role}`);
+    }
+  }
+
+  #trainer(process: SimulatedProcess): Behavior<unknown> {
+    const [trainerSide, engineSide] = memoryLinkPair(process.id, workerId);
+    // Computing takes time, in which the process may die or freeze.
+    let lastAt = 0;
+    const engine = new StubEngine(process.id, (message) => {
+      const { clock } = process, now = clock.now();
+      if (message.type === "contribute" && process.id === "trainer-1" && this.#wrongLeft > 0) {
+        this.#wrongLeft--;
+        engine.disturb();
+      }
+      lastAt = Math.max(lastAt, now + (message.type === "step-done" ? 50 : 1) * this.#random());
+      clock.after(lastAt - now, () => engineSide.send(message));
+    });
+    engineSide.onMessage = (message) => process.gate(() => engine.receive(message));
+    process.network.adopt(trainerSide);
+    return trainerBehavior() as Behavior<unknown>;
+  }
+
+  /** The disk as one process sees it: each operation takes time, and none happens after its death. */
+  #filesOf(process: SimulatedProcess): Files {
+    const disk = this.#disk;
+    const later = <T>(action: () => Promise<T>): Promise<T> =>
+      new Promise((resolve, reject) => {
+        process.clock.after(4 * this.#random(), () => action().then(resolve, reject));
+      });
+    return {
+      makeFolder: (path) => later(() => disk.makeFolder(path)),
+      writeFile: (path, pieces) => later(() => disk.writeFile(path, pieces)),
+      rename: (from, to) => later(() => disk.rename(from, to)),
+      syncFolder: (path) => later(() => disk.syncFolder(path)),
+      remove: (path) => later(() => disk.remove(path)),
+      readFile: (path) => later(() => disk.readFile(path)),
+      list: (path) => later(() => disk.list(path)),
+    };
+  }
+
+  #hear(event: RunEvent): void {
+    if (event.kind === "status") return;
+    this.#world.trace(
+      `event ${event.kind}${event.kind === "restarting" ? ` ${event.failure.actor} ${event.failure.error}` : ""}`,
+    );
+    this.#events.push(event);
+    if (event.kind !== "step" || this.#blowsLeft === 0 || this.#random() > 0.5) return;
+    this.#blowsLeft--;
+    this.#world.clock.after(400 * this.#random(), () => this.#blow());
+  }
+
+  /** Something bad happens to somebody. */
+  #blow(): void {
+    if (this.#ended()) return;
+    const alive = [...this.#processes.values()].filter((process) => process.alive);
+    const victim = alive[Math.floor(this.#random() * alive.length)];
+    if (victim === undefined) return;
+    const kind = this.#random();
+    const note = (what: string) => {
+      this.#blows.push(`${what} at ${this.#world.clock.now().toFixed(0)} ms`);
+      this.#world.trace(`blow ${what}`);
+    };
+    if (kind < 0.45) {
+      note(`kill ${victim.id}`);
+      victim.kill();
+    } else if (kind < 0.65) {
+      const ms = 4_000 * this.#random();
+      note(`freeze ${victim.id} for ${ms.toFixed(0)} ms`);
+      victim.freeze();
+      this.#world.clock.after(ms, () => victim.thaw());
+    } else if (kind < 0.85) {
+      const links = [...victim.links];
+      const link = links[Math.floor(this.#random() * links.length)];
+      note(`cut ${victim.id} from ${link?.peer}`);
+      link?.cut(this.#random() < 0.5);
+      link?.close("cut");
+    } else {
+      const code = this.#random() < 0.5 ? "ENOSPC" : "EIO";
+      note(`${code} on the disk`);
+      this.#disk.plan(1 + Math.floor(20 * this.#random()), code);
+    }
+  }
+
+  #result(): SimulationResult {
+    const faults: string[] = [], losses: number[] = [];
+    let next = 0, restarts = 0;
+    for (const event of this.#events) {
+      if (event.kind === "restarting") restarts++;
+      if (event.kind === "resumed") {
+        if (event.step > next) faults.push(`resumed before step ${event.step}, though step ${next} was not taken`);
+        next = event.step;
+      }
+      if (event.kind === "failed") faults.push(`failed: ${event.failure.actor}: ${event.failure.error}`);
+      if (event.kind !== "step") continue;
+      const { step, loss } = event.record;
+      if (step !== next) faults.push(`step ${step} came where step ${next} should`);
+      next = step + 1;
+      losses[step] ??= loss;
+      if (!Object.is(losses[step], loss)) faults.push(`step ${step} gave ${loss}, before ${losses[step]}`);
+    }
+    const end = this.#events.at(-1);
+    if (end?.kind !== "ended") faults.push(`no end after ${this.#world.clock.now().toFixed(0)} virtual ms`);
+    return {
+      faults,
+      blows: this.#blows,
+      digest: end?.kind === "ended" ? end.digest : "",
+      losses,
+      restarts,
+      trace: sha256Hex(this.#lines.join("\n")),
+      lines: this.#lines,
+      virtualMs: this.#world.clock.now(),
+    };
+  }
+}
+
+/** Samples of the real sampler; their pixels are of no use to anybody here. */
+function loaderParts(): LoaderParts {
+  const images = 25;
+  const { seed, replicas, batchPerReplica } = config;
+  const sampler = createSampler({ seed, size: images, replicas, samplesPerReplica: batchPerReplica });
+  return {
+    sampler,
+    images,
+    batches: {
+      bad: new Map(),
+      load(place) {
+        const ids = Uint32Array.from(sampler.samples(place)), one = ids.map(() => 1);
+        return Promise.resolve({
+          ids,
+          images: new Uint8Array(4),
+          offsets: ids.map(() => 0),
+          widths: one,
+          heights: one,
+          replaced: [],
+        });
+      },
+    },
+  };
+}

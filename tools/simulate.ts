@@ -1,0 +1,31 @@
+/**
+ * Runs clusters in virtual time, one a seed, and prints the seeds whose run broke a promise:
+ * `deno task simulate --seeds 1000 --from 1`. With `--trace` it prints all that happened, for a seed that failed.
+ */
+import { parseArgs } from "@std/cli/parse-args";
+import { simulate } from "../tests/simulation/cluster.ts";
+
+const args = parseArgs(Deno.args, { string: ["seeds", "from"], boolean: ["trace"] });
+const [seeds, from] = [Number(args.seeds ?? 1_000), Number(args.from ?? 1)];
+if (![seeds, from].every((count) => Number.isInteger(count) && count >= 0)) {
+  console.error("error: simulate takes --seeds NUMBER, --from NUMBER and --trace");
+  Deno.exit(2);
+}
+const calm = await simulate(0, { blowsMax: 0 });
+const start = performance.now();
+let failed = 0, blows = 0, restarts = 0;
+for (let seed = from; seed < from + seeds; seed++) {
+  const found = await simulate(seed);
+  if (args.trace) console.log(found.lines.join("\n"));
+  const same = found.digest === calm.digest && found.losses.every((loss, step) => Object.is(loss, calm.losses[step]));
+  blows += found.blows.length;
+  restarts += found.restarts;
+  if (same && found.faults.length === 0) continue;
+  failed++;
+  console.log(
+    `seed ${seed}: ${[...found.faults, ...same ? [] : ["other weights"]].join("; ")} (${found.blows.join(", ")})`,
+  );
+}
+const seconds = (performance.now() - start) / 1000;
+console.log(`${seeds} seeds, ${blows} blows, ${restarts} restarts, ${failed} failed; ${seconds.toFixed(1)} s`);
+Deno.exit(failed === 0 ? 0 : 1);
