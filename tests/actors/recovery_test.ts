@@ -1,3 +1,4 @@
+/** Decisions of the controller about losses, driven by hand. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { controllerBehavior } from "../../actors/controller.ts";
 import type { RunEvent } from "../../actors/events.ts";
@@ -5,8 +6,6 @@ import { backoffMs } from "../../actors/recovery.ts";
 import type { Effect } from "../../actors/runtime/behavior.ts";
 import { findPreset, parseConfig } from "../../config.ts";
 import type { Message } from "../../wire/messages.ts";
-import { program } from "../cli/program.ts";
-import { digestOf, gpuEnvironment, run, withRuns } from "./runs.ts";
 
 const actors = ["checkpointer", "loader-0", "sinkhorn", "sync-0", "trainer-0", "trainer-1"];
 const digest = "d".repeat(64);
@@ -283,80 +282,6 @@ Deno.test("what fails before the first step fails the run at once, for it would 
   assertEquals(strict.events.at(-1)?.kind, "failed");
 });
 
-Deno.test("whichever actor is killed, the run ends with the weights of a run that nothing happened to", async () => {
-  await withRuns(async (place) => {
-    const settings = { steps: 6, checkpoint: { everySteps: 2, keep: 2 } };
-    const expected = digestOf(await run({ config: place.config(settings), singleProcess: true }));
-    const victims = ["trainer-1", "sync-0", "loader-0", "sinkhorn", "checkpointer"];
-    const pids = new Map<string, number>();
-    const steps = new Set<number>();
-    const result = await run({
-      config: place.config({ ...settings, steps: 6, cluster: { trainers: 2, restarts: 3 } }),
-      onEvent(event) {
-        if (event.kind === "started") pids.set(event.actor, event.pid);
-        if (event.kind !== "step" || steps.has(event.record.step)) return;
-        steps.add(event.record.step);
-        const pid = pids.get(victims[event.record.step]);
-        if (pid !== undefined) Deno.kill(pid, "SIGKILL");
-      },
-    });
-    assertEquals(digestOf(result), expected);
-    const lost = result.events.flatMap((event) => event.kind === "restarting" ? [event.failure.actor] : []);
-    assertEquals(lost, victims);
-  });
-});
-
-Deno.test("a host joins a run under way and is killed later, and the run ends with the same weights", async () => {
-  await withRuns(async (place) => {
-    // Enough steps for the host to come, whose start takes longer than the run's own.
-    const settings = { steps: 16, checkpoint: { everySteps: 4, keep: 2 } };
-    const expected = digestOf(await run({ config: place.config(settings) }));
-    let host: Deno.ChildProcess | undefined;
-    let moved = false, killed = false;
-    const result = await run({
-      config: place.config({ ...settings, cluster: { trainers: 1, restarts: 3 } }),
-      onListening({ url, token }) {
-        host = program(["host", "--join", url], { ...gpuEnvironment(), SEER_TOKEN: token }).spawn();
-      },
-      onEvent(event) {
-        if (event.kind === "moving") moved = true;
-        if (event.kind !== "step" || !moved || killed) return;
-        killed = true;
-        host?.kill("SIGKILL");
-      },
-    });
-    await Promise.all([host?.stdout.cancel(), host?.stderr.cancel(), host?.status]);
-    assertEquals(digestOf(result), expected);
-    const trainers = result.events.flatMap((event) =>
-      event.kind === "starting" ? [event.actors.filter(({ id }) => id.startsWith("trainer")).length] : []
-    );
-    assertEquals(trainers, [1, 2, 1], "trainers of each start");
-  });
-});
-
-Deno.test("the controller's own host is killed and later frozen, and the run ends with the same weights", async () => {
-  await withRuns(async (place) => {
-    const settings = { steps: 8, checkpoint: { everySteps: 2, keep: 2 } };
-    const expected = digestOf(await run({ config: place.config(settings), singleProcess: true }));
-    let pid = 0, trainer = 0;
-    const signals: Deno.Signal[] = ["SIGKILL", "SIGSTOP"];
-    const result = await run({
-      config: place.config({ ...settings, cluster: { trainers: 2, stepTimeoutMs: 6_000, restarts: 3 } }),
-      onEvent(event) {
-        if (event.kind === "started" && event.actor === "host-0") pid = event.pid;
-        if (event.kind === "started" && event.actor === "trainer-0") trainer = event.pid;
-        if (event.kind !== "step" || event.record.step !== (signals.length === 2 ? 3 : 5)) return;
-        const signal = signals.shift();
-        if (signal !== undefined) Deno.kill(pid, signal);
-        // A frozen host is missed when something is asked of it.
-        if (signal === "SIGSTOP") Deno.kill(trainer, "SIGKILL");
-      },
-    });
-    assertEquals(digestOf(result), expected);
-    assertEquals(result.events.filter(({ kind }) => kind === "restarting").length >= 2, true);
-  });
-});
-
 Deno.test("an actor whose pulse is missing is lost, unless the controller itself was late or it was never heard", () => {
   let now = 0;
   const run = drive(2, ["host-0"], { now: () => now });
@@ -385,41 +310,4 @@ Deno.test("an actor whose pulse is missing is lost, unless the controller itself
   assert(last?.kind === "restarting");
   assertEquals(last.failure.actor, "trainer-1");
   assertMatch(last.failure.error, /^no pulse for 1\.8 s: its process is frozen or cut off$/);
-});
-
-Deno.test("two processes that take all of both cores make nobody look frozen", async () => {
-  await withRuns(async (place) => {
-    const busy = [1, 2].map(() =>
-      new Deno.Command(Deno.execPath(), { args: ["eval", "while (true);"], stdout: "null", stderr: "null" }).spawn()
-    );
-    try {
-      const config = place.config({ steps: 12, cluster: { trainers: 2, restarts: 3 } });
-      const result = await run({ config });
-      digestOf(result);
-      assertEquals(result.events.filter(({ kind }) => kind === "restarting"), []);
-    } finally {
-      for (const process of busy) process.kill("SIGKILL");
-      await Promise.all(busy.map((process) => process.status));
-    }
-  });
-});
-
-Deno.test("a trainer that is frozen is killed, and the run ends with the same weights", async () => {
-  await withRuns(async (place) => {
-    const expected = digestOf(await run({ config: place.config({ steps: 4 }), singleProcess: true }));
-    let pid = 0, frozen = false;
-    const result = await run({
-      config: place.config({ steps: 4, cluster: { trainers: 2, restarts: 1 } }),
-      onEvent(event) {
-        if (event.kind === "started" && event.actor === "trainer-1") pid = event.pid;
-        if (event.kind !== "step" || event.record.step !== 1 || frozen) return;
-        frozen = true;
-        Deno.kill(pid, "SIGSTOP");
-      },
-    });
-    assertEquals(digestOf(result), expected);
-    const lost = result.events.flatMap((event) => event.kind === "restarting" ? [event.failure] : []);
-    assertEquals(lost.map(({ actor }) => actor), ["trainer-1"]);
-    assertMatch(lost[0].error, /^no pulse for/);
-  });
 });

@@ -35,7 +35,7 @@ Deno.test("a trainer that computes something wrong is found, and the run ends wi
   const found = await simulate(1, { blowsMax: 0, wrongOnce: true });
   // Found by the digests of the next checkpoint, and once more when the step, taken again, gives another loss.
   assertEquals([found.digest, found.restarts], [calm.digest, 2]);
-  for (const text of ["Trainers differ in their weights before step", "taken again, gave replica 2 the loss"]) {
+  for (const text of ["Trainers differ in their weights before step", "taken again, gave replica 0 the loss"]) {
     assert(found.lines.some((line) => line.includes(text)), text);
   }
   assertEquals(found.faults.map((fault) => fault.replace(/\d.*/, "")), ["step "]);
