@@ -3,6 +3,7 @@
  * timm's hub configuration.
  */
 import { regnetBlocks, roundHalfEven } from "../nn/regnet_spec.ts";
+import type { ResnetSpec } from "../nn/resnet_spec.ts";
 import { trunkShape } from "../nn/trunk_shape.ts";
 import { isResnet, isVit, type TrunkSpec } from "../nn/trunk_spec.ts";
 import { WeightsError } from "./error.ts";
@@ -52,12 +53,8 @@ export function configFor(naming: Naming, spec: TrunkSpec, facts: ConfigFacts = 
 }
 
 function transformersConfig(spec: TrunkSpec, { classes }: ConfigFacts): object {
-  if (isResnet(spec) || isVit(spec)) {
-    throw new WeightsError(
-      "Cannot name the weights for transformers: only RegNets are named for it, found a ResNet; " +
-        "export to torchvision or timm",
-    );
-  }
+  if (isVit(spec)) throw new WeightsError("Cannot name the weights for transformers: found a vision transformer");
+  if (isResnet(spec)) return transformersResnetConfig(spec, { classes });
   const { stemWidth = 32, widths, depths, groupWidth, seRatio = 0.25 } = spec;
   const misfit = regnetBlocks(spec).find((block) =>
     seRatio > 0 && block.squeezeWidth !== roundHalfEven(block.inWidth / 4)
@@ -79,6 +76,30 @@ function transformersConfig(spec: TrunkSpec, { classes }: ConfigFacts): object {
     layer_type: seRatio > 0 ? "y" : "x",
     hidden_act: "relu",
     downsample_in_first_stage: true,
+    ...classes === undefined ? {} : { num_labels: classes },
+  };
+}
+
+/** Its blocks divide the width by 4 and have no groups; the 3×3 convolution has the stride. */
+function transformersResnetConfig(spec: ResnetSpec, { classes }: ConfigFacts): object {
+  const { groups, bottleneck, stemWidth, widths, depths } = spec;
+  if (groups !== 1 || bottleneck !== 4) {
+    throw new WeightsError(
+      "Cannot name the weights for transformers: its ResNets have no groups and bottlenecks of a quarter, found " +
+        `${groups} groups and 1/${bottleneck}; export to torchvision or timm`,
+    );
+  }
+  return {
+    architectures: [classes === undefined ? "ResNetModel" : "ResNetForImageClassification"],
+    model_type: "resnet",
+    num_channels: 3,
+    embedding_size: stemWidth,
+    hidden_sizes: widths,
+    depths,
+    layer_type: "bottleneck",
+    hidden_act: "relu",
+    downsample_in_first_stage: false,
+    downsample_in_bottleneck: false,
     ...classes === undefined ? {} : { num_labels: classes },
   };
 }

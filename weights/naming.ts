@@ -5,7 +5,7 @@
  * `modeling_regnet.py` and its `convert_regnet_seer_10b_to_pytorch.py`.
  */
 
-import { isResnetTensor, RESNET_STEM } from "./resnet.ts";
+import { HF_RESNET_STEM, isResnetTensor, RESNET_STEM, resnetFromHf, resnetToHf } from "./resnet.ts";
 import { namesVits, vitFromSeer, vitStem, vitToSeer } from "./vit.ts";
 
 /** Whose names. */
@@ -129,7 +129,7 @@ const hfWithoutSqueeze: Readonly<Record<string, string>> = {
 
 const tensorPattern = /^(.+)\.(weight|bias|running_mean|running_var|num_batches_tracked)$/;
 
-/** What libraries put before a ResNet's names, which are torchvision's everywhere; transformers' are not known. */
+/** What libraries put before a ResNet's names, which are torchvision's everywhere but in transformers. */
 const resnetPrefixes: Readonly<Partial<Record<Naming, string>>> = {
   seer: "trunk.",
   torchvision: "",
@@ -145,7 +145,8 @@ export function namingOf(names: Iterable<string>, preferred?: Naming): Naming | 
   const given = new Set([...names].map((name) => name.replace(/^module\./, "")));
   const found = namings.filter((naming) => {
     const weight = `${layouts[naming].stem[0]}.weight`, prefix = resnetPrefixes[naming];
-    return given.has(weight) || naming === "hf" && given.has(`regnet.${weight}`) ||
+    return given.has(weight) || naming === "hf" && given.has(HF_RESNET_STEM) ||
+      naming === "hf" && given.has(`regnet.${weight}`) ||
       prefix !== undefined && given.has(prefix + RESNET_STEM) || namesVits(naming) && given.has(vitStem(naming));
   });
   return found.find((naming) => naming === preferred) ?? found[0];
@@ -155,6 +156,8 @@ export function namingOf(names: Iterable<string>, preferred?: Naming): Naming | 
 export function toSeer(name: string, naming: Naming): string | undefined {
   const layout = layouts[naming];
   const plain = name.replace(/^module\./, "").replace(layout.prefix ?? /^$/, "");
+  const resnet = naming === "hf" ? resnetFromHf(plain) : undefined;
+  if (resnet !== undefined) return `${resnetPrefixes.seer}${resnet}`;
   const resnetPrefix = resnetPrefixes[naming];
   if (resnetPrefix !== undefined && plain.startsWith(resnetPrefix)) {
     const rest = plain.slice(resnetPrefix.length);
@@ -197,7 +200,7 @@ export function fromSeer(
   if (vit) return namesVits(naming) ? vitFromSeer(name, naming) : undefined;
   const layout = layouts[naming];
   const prefix = resnetPrefixes[naming];
-  if (resnet && prefix === undefined) return undefined;
+  if (resnet && naming === "hf" && name.startsWith("trunk.")) return resnetToHf(name.slice("trunk.".length));
   if (resnet && name.startsWith("trunk.")) return `${prefix}${name.slice("trunk.".length)}`;
   const [, layer, tensor] = tensorPattern.exec(name) ?? [];
   if (layer === undefined) return undefined;

@@ -16,6 +16,51 @@ export function isResnetTensor(name: string): boolean {
   return layerPattern.test(name);
 }
 
+const hfPrefix = "resnet.";
+/** Torchvision's and transformers' layers of a block, in order. */
+const hfLayers: Readonly<Record<string, string>> = {
+  "conv1": "layer.0.convolution",
+  "bn1": "layer.0.normalization",
+  "conv2": "layer.1.convolution",
+  "bn2": "layer.1.normalization",
+  "conv3": "layer.2.convolution",
+  "bn3": "layer.2.normalization",
+  "downsample.0": "shortcut.convolution",
+  "downsample.1": "shortcut.normalization",
+};
+const hfStem: Readonly<Record<string, string>> = {
+  "conv1": "embedder.embedder.convolution",
+  "bn1": "embedder.embedder.normalization",
+};
+
+/** The stem's convolution in transformers, whose RegNets have the same names but for the prefix. */
+export const HF_RESNET_STEM = `${hfPrefix}${hfStem.conv1}.weight`;
+
+const keyOf = (table: Readonly<Record<string, string>>, value: string) =>
+  Object.keys(table).find((key) => table[key] === value);
+
+/** Torchvision's name of a tensor that transformers' `ResNetForImageClassification` names so; none for any other. */
+export function resnetFromHf(name: string): string | undefined {
+  if (!name.startsWith(hfPrefix)) return undefined;
+  const plain = name.slice(hfPrefix.length);
+  const [, layer, tensor] = /^(.+)\.([a-z_]+)$/.exec(plain) ?? [];
+  const stem = layer && keyOf(hfStem, layer);
+  if (stem) return `${stem}.${tensor}`;
+  const [, stage, block, part] = /^encoder\.stages\.(0|[1-9]\d?)\.layers\.(0|[1-9]\d{0,3})\.(.+)$/.exec(layer ?? "") ??
+    [];
+  const ours = part && keyOf(hfLayers, part);
+  return ours ? `layer${Number(stage) + 1}.${block}.${ours}.${tensor}` : undefined;
+}
+
+/** Transformers' name of a tensor of torchvision's name. */
+export function resnetToHf(name: string): string | undefined {
+  const [, layer, tensor] = /^(.+)\.([a-z_]+)$/.exec(name) ?? [];
+  if (layer !== undefined && Object.hasOwn(hfStem, layer)) return `${hfPrefix}${hfStem[layer]}.${tensor}`;
+  const [, stage, block, part] = /^layer(\d+)\.(\d+)\.(.+)$/.exec(layer ?? "") ?? [];
+  if (part === undefined || !Object.hasOwn(hfLayers, part)) return undefined;
+  return `${hfPrefix}encoder.stages.${Number(stage) - 1}.layers.${block}.${hfLayers[part]}.${tensor}`;
+}
+
 /**
  * The shape of the trunk whose tensors are given under SEER's names; it fits their shapes as far as they fit together.
  *

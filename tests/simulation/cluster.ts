@@ -113,6 +113,8 @@ class SimulatedCluster {
     });
     this.#loop = this.#runActor(this.#controller, behavior);
     this.#startHost();
+    // Often another machine joins, before the run's first step or in the middle of it.
+    if (this.#blowsLeft > 0 && this.#random() < 0.5) clock.after(1_000 * this.#random(), () => this.#joinHost());
     while (!this.#ended() && clock.now() < limitMs && clock.runNext()) await turn();
     return this.#result();
   }
@@ -130,12 +132,23 @@ class SimulatedCluster {
   }
 
   #startHost(): void {
-    this.#host = this.#start("host-0", () => hostBehavior({ adapters: [], spawn: (order) => this.#spawn(order) }), {
+    this.#host = this.#start("host-0", (own) => this.#hostBehavior(own), {
       onExit: (code) => {
         if (this.#replacing) return;
         this.#loop?.post({ type: "actor-exited", actor: "host-0", code, lines: [] }, "host-0");
       },
     });
+  }
+
+  /** A host of another machine: of its end nobody hears but by its links. */
+  #joinHost(): void {
+    if (this.#ended()) return;
+    this.#blows.push(`host-b joins at ${this.#world.clock.now().toFixed(0)} ms`);
+    this.#start("host-b", (own) => this.#hostBehavior(own), { onExit: () => {} });
+  }
+
+  #hostBehavior(own: SimulatedProcess): ReturnType<typeof hostBehavior> {
+    return hostBehavior({ adapters: [], spawn: (order) => this.#spawn(order, own) });
   }
 
   #replaceHost(): void {
@@ -161,7 +174,7 @@ class SimulatedCluster {
     process.onDeath = () => this.#world.clock.after(1 + 5 * this.#random(), () => onExit(code));
     process.clock.after(30 + 200 * this.#random(), () => {
       process.network.addUrl("controller", this.#controller.url);
-      const role = id.replace(/-\d+$/, "");
+      const role = id.replace(/-\w+$/, "");
       const loop = this.#runActor(process, behaviorOf(process));
       process.network.send("controller", { type: "hello", id, role, url: process.url, pid });
       const beat = () => {
@@ -184,15 +197,15 @@ class SimulatedCluster {
     return process;
   }
 
-  #spawn({ id, role }: SpawnOrder): SpawnedActor {
-    const parent = this.#host, exited = Promise.withResolvers<ActorExit>();
+  #spawn({ id, role }: SpawnOrder, parent: SimulatedProcess): SpawnedActor {
+    const exited = Promise.withResolvers<ActorExit>();
     const process = this.#start<unknown>(id, (own) => this.#behaviorOf(own, role) as Behavior<unknown>, {
-      onExit: (code) => parent?.gate(() => exited.resolve({ code, signal: null })),
+      onExit: (code) => parent.gate(() => exited.resolve({ code, signal: null })),
     });
     const { clock } = this.#world;
     // Its parent's end closes its stdin.
     const watch = () => {
-      if (parent !== undefined && !parent.alive) process.gate(() => process.kill());
+      if (!parent.alive) process.gate(() => process.kill());
       if (process.alive) clock.after(40, watch);
     };
     watch();

@@ -13,7 +13,7 @@ Deno.test("a cluster in peace takes every step once, and the same seed gives the
 });
 
 Deno.test("over 1,000 seeds of kills, freezes, cut links and disk errors every run ends with the weights of peace", async () => {
-  let blows = 0, restarts = 0;
+  let blows = 0, restarts = 0, moves = 0;
   const kinds = new Set<string>();
   for (let seed = 1; seed <= 1_000; seed++) {
     const found = await simulate(seed);
@@ -21,11 +21,21 @@ Deno.test("over 1,000 seeds of kills, freezes, cut links and disk errors every r
     assertEquals(found.losses, calm.losses, `seed ${seed}: ${found.blows.join(", ")}`);
     blows += found.blows.length;
     restarts += found.restarts;
+    moves += found.lines.filter((line) => line.endsWith("event moving")).length;
     for (const blow of found.blows) kinds.add(blow.split(" ").slice(0, 2).join(" "));
   }
-  assert(blows > 1_000 && restarts > 500, `${blows} blows, ${restarts} restarts`);
+  assert(blows > 1_000 && restarts > 500 && moves > 100, `${blows} blows, ${restarts} restarts, ${moves} moves`);
   for (
-    const kind of ["kill host-0", "kill checkpointer", "freeze trainer-0", "freeze host-0", "cut sync-0", "ENOSPC on"]
+    const kind of [
+      "kill host-0",
+      "kill checkpointer",
+      "freeze trainer-0",
+      "freeze host-0",
+      "cut sync-0",
+      "ENOSPC on",
+      "host-b joins",
+      "kill host-b",
+    ]
   ) {
     assert(kinds.has(kind), `${kind} never happened`);
   }

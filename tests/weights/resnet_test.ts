@@ -70,7 +70,38 @@ Deno.test("a ResNet goes through every naming that knows it and back", () => {
   );
   assertEquals(fromSeer("fc.weight", { naming: "timm", ...facts }), "fc.weight");
   assertEquals(toSeer("module.bn1.bias", "torchvision"), "trunk.bn1.bias");
-  assertThrows(() => configFor("hf", SPEC), WeightsError, "only RegNets");
+  assertThrows(() => configFor("hf", SPEC), WeightsError, "found 3 groups and 1/2");
+});
+
+Deno.test("a ResNet without groups goes through transformers' names and back, beside a RegNet's", () => {
+  const spec: ResnetSpec = { kind: "resnet", stemWidth: 6, widths: [12, 24], depths: [1, 2], groups: 1, bottleneck: 4 };
+  const weights = checkWeights(weightsOf(spec, { classes: 3 }), { naming: "seer" });
+  const { tensors, leftOut } = renameWeights(weights, "hf");
+  assertEquals([leftOut, namingOf(tensors.keys())], [[], "hf"]);
+  for (
+    const name of [
+      "resnet.embedder.embedder.convolution.weight",
+      "resnet.encoder.stages.1.layers.0.shortcut.normalization.running_mean",
+      "resnet.encoder.stages.0.layers.0.layer.2.normalization.bias",
+      "classifier.1.weight",
+    ]
+  ) assertEquals(tensors.has(name), true, name);
+  const again = checkWeights(tensors, { naming: "hf" });
+  assertEquals([again.spec, again.tensors], [weights.spec, weights.tensors]);
+  assertEquals(toSeer("resnet.encoder.stages.1.layers.0.layer.3.convolution.weight", "hf"), undefined);
+  assertEquals(configFor("hf", spec, { classes: 3 }), {
+    architectures: ["ResNetForImageClassification"],
+    model_type: "resnet",
+    num_channels: 3,
+    embedding_size: 6,
+    hidden_sizes: [12, 24],
+    depths: [1, 2],
+    layer_type: "bottleneck",
+    hidden_act: "relu",
+    downsample_in_first_stage: false,
+    downsample_in_bottleneck: false,
+    num_labels: 3,
+  });
 });
 
 Deno.test("published ResNets have their libraries' names, others none", () => {
