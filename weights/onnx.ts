@@ -1,15 +1,16 @@
 /**
- * Writes a RegNet or ResNet as an ONNX file: a graph of standard operators whose weights keep torchvision's names. Input `images` [N, 3, H, W] with any N, H and W,
- * normalised as in training; outputs `features` [N, C] and, with a classifier, `logits` [N, classes].
+ * Writes a network as an ONNX file: a graph of standard operators whose weights keep torchvision's names. Input `images`
+ * [N, 3, H, W] with any N, H and W (of a vision transformer the size of its positions), normalised as in training; outputs `features` [N, C] and, with a classifier, `logits` [N, classes].
  * Format: onnx.proto3 of ONNX 1.12, operator set 17.
  */
 import { regnetBlocks } from "../nn/regnet_spec.ts";
 import { resnetBlocks, type ResnetSpec } from "../nn/resnet_spec.ts";
 import { trunkShape } from "../nn/trunk_shape.ts";
-import { WeightsError } from "./error.ts";
 import { isResnet, isVit, type TrunkSpec } from "../nn/trunk_spec.ts";
 import { floatsOf } from "./floats.ts";
 import { trunkTensors } from "./network.ts";
+import { Graph } from "./onnx_graph.ts";
+import { buildVit } from "./onnx_vit.ts";
 import { ProtobufMessage } from "./protobuf.ts";
 import { type NetworkWeights, renameWeights } from "./weights.ts";
 import type { WeightsFiles } from "./write.ts";
@@ -20,77 +21,6 @@ const PAGE_BYTES = 4096;
 const BYTES_MAX = 2 ** 31 - 1;
 /** Field numbers and constants of onnx.proto3. */
 const FLOAT = 1, EXTERNAL = 1;
-const ATTRIBUTE_FLOAT = 1, ATTRIBUTE_INT = 2, ATTRIBUTE_INTS = 7;
-/** PyTorch's, which every published RegNet and ResNet uses. */
-const BATCH_NORM_EPSILON = 1e-5;
-
-/** A graph under construction: each operator's output is named after what made it. */
-class Graph {
-  readonly message: ProtobufMessage = new ProtobufMessage();
-
-  /** Adds an operator; the name of its output. */
-  add(
-    operator: string,
-    inputs: readonly string[],
-    options: {
-      name: string;
-      attributes?: Readonly<Record<string, number | readonly number[]>>;
-      float?: readonly string[];
-    },
-  ): string {
-    const { name, attributes = {}, float = [] } = options;
-    const node = new ProtobufMessage();
-    for (const input of inputs) node.text(1, input);
-    node.text(2, name).text(3, name).text(4, operator);
-    for (const [key, value] of Object.entries(attributes)) {
-      const attribute = new ProtobufMessage().text(1, key);
-      if (typeof value !== "number") attribute.integers(8, value).integer(20, ATTRIBUTE_INTS);
-      else if (float.includes(key)) attribute.float(2, value).integer(20, ATTRIBUTE_FLOAT);
-      else attribute.integer(3, value).integer(20, ATTRIBUTE_INT);
-      node.message(5, attribute);
-    }
-    this.message.message(1, node);
-    return name;
-  }
-
-  /** Convolution and batch normalisation by torchvision's names. */
-  normalised(
-    input: string,
-    options: { names: readonly [string, string]; kernel?: number; stride?: number; groups?: number; relu?: boolean },
-  ): string {
-    const { names: [convolution, norm], kernel = 1, stride = 1, groups = 1, relu = true } = options;
-    const padding = (kernel - 1) / 2;
-    const convolved = this.add("Conv", [input, `${convolution}.weight`], {
-      name: `${convolution}/output`,
-      attributes: {
-        kernel_shape: [kernel, kernel],
-        strides: [stride, stride],
-        pads: [padding, padding, padding, padding],
-        group: groups,
-      },
-    });
-    const parts = ["weight", "bias", "running_mean", "running_var"].map((part) => `${norm}.${part}`);
-    const output = this.add("BatchNormalization", [convolved, ...parts], {
-      name: `${norm}/output`,
-      attributes: { epsilon: BATCH_NORM_EPSILON },
-      float: ["epsilon"],
-    });
-    return relu ? this.add("Relu", [output], { name: `${norm}/relu` }) : output;
-  }
-
-  squeezed(input: string, name: string): string {
-    const attributes = { kernel_shape: [1, 1] };
-    const layer = (from: string, part: string) =>
-      this.add("Conv", [from, `${name}.${part}.weight`, `${name}.${part}.bias`], {
-        name: `${name}.${part}/output`,
-        attributes,
-      });
-    const pooled = this.add("GlobalAveragePool", [input], { name: `${name}/pooled` });
-    const narrow = this.add("Relu", [layer(pooled, "fc1")], { name: `${name}/relu` });
-    const gate = this.add("Sigmoid", [layer(narrow, "fc2")], { name: `${name}/gate` });
-    return this.add("Mul", [input, gate], { name: `${name}/output` });
-  }
-}
 
 function buildResnet(spec: ResnetSpec, graph: Graph): string {
   const stem = graph.normalised("images", { names: ["conv1", "bn1"], kernel: 7, stride: 2 });
@@ -110,11 +40,7 @@ function buildResnet(spec: ResnetSpec, graph: Graph): string {
 }
 
 function buildGraph(spec: TrunkSpec, graph: Graph): string {
-  if (isVit(spec)) {
-    throw new WeightsError(
-      "Cannot write ONNX: only RegNets and ResNets are laid out for it, found a vision transformer; export to torchvision or timm",
-    );
-  }
+  if (isVit(spec)) return buildVit(spec, graph);
   if (isResnet(spec)) return buildResnet(spec, graph);
   let current = graph.normalised("images", { names: ["stem.0", "stem.1"], kernel: 3, stride: 2 });
   for (const { name, stride, groups, squeezeWidth, projected } of regnetBlocks(spec)) {
@@ -190,15 +116,19 @@ export function writeOnnx(weights: NetworkWeights, options: { dataFile: string; 
   const { width } = trunkShape(spec);
   const features = graph.add("Flatten", [buildGraph(spec, graph)], { name: "features", attributes: { axis: 1 } });
   const outputs = [valueInfo(features, ["batch", width])];
-  const classes = tensors.get("fc.bias")?.shape[0];
+  const classifier = isVit(spec) ? "heads.head" : "fc";
+  const classes = tensors.get(`${classifier}.bias`)?.shape[0];
   if (classes !== undefined) {
-    graph.add("Gemm", [features, "fc.weight", "fc.bias"], { name: "logits", attributes: { transB: 1 } });
+    graph.add("Gemm", [features, `${classifier}.weight`, `${classifier}.bias`], {
+      name: "logits",
+      attributes: { transB: 1 },
+    });
     outputs.push(valueInfo("logits", ["batch", classes]));
   }
-  graph.message.text(2, isResnet(spec) ? "resnet" : "regnet");
+  graph.message.text(2, isVit(spec) ? "vit" : isResnet(spec) ? "resnet" : "regnet");
   // Shapes as the operators need them, whatever trailing ones a file left off.
   const shapes = new Map(trunkTensors(spec).map(({ name, shape }) => [name.slice("trunk.".length), shape]));
-  if (classes !== undefined) shapes.set("fc.weight", [classes, width]);
+  if (classes !== undefined) shapes.set(`${classifier}.weight`, [classes, width]);
   const floats = [...tensors].filter(([name]) => !name.endsWith("num_batches_tracked")).map(([name, tensor]) => {
     const { buffer, byteOffset, byteLength } = floatsOf(tensor);
     return { name, shape: shapes.get(name) ?? tensor.shape, bytes: new Uint8Array(buffer, byteOffset, byteLength) };
@@ -207,7 +137,9 @@ export function writeOnnx(weights: NetworkWeights, options: { dataFile: string; 
   const total = floats.reduce((sum, { bytes }) => sum + bytes.byteLength + 1024, graph.message.byteLength);
   const data = total > bytesMax ? new DataFile(dataFile) : undefined;
   for (const tensor of floats) graph.message.message(5, initialiser(tensor, data));
-  graph.message.message(11, valueInfo("images", ["batch", 3, "height", "width"]));
+  // Positions are those of one size.
+  const sides = isVit(spec) ? [spec.imageSize, spec.imageSize] : ["height", "width"];
+  graph.message.message(11, valueInfo("images", ["batch", 3, ...sides]));
   for (const output of outputs) graph.message.message(12, output);
   const model = new ProtobufMessage().integer(1, IR_VERSION).text(2, "seer").message(7, graph.message)
     .message(8, new ProtobufMessage().text(1, "").integer(2, OPERATOR_SET));
