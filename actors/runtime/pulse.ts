@@ -29,29 +29,41 @@ const program = `
 onmessage = ({ data: { url, authorization, greeting, pulse, everyMs, authority } }) => {
   const client = authority === undefined ? undefined : Deno.createHttpClient({ caCerts: [authority] });
   const socket = new WebSocket(url, { headers: { authorization }, client });
+  let beating;
   const beat = () => socket.readyState === WebSocket.OPEN && socket.send(pulse);
   // The listener greets first.
   socket.onmessage = () => {
     socket.onmessage = null;
     socket.send(greeting);
     beat();
-    setInterval(beat, everyMs);
+    beating = setInterval(beat, everyMs);
+  };
+  socket.onerror = (event) => event.preventDefault();
+  socket.onclose = () => {
+    clearInterval(beating);
+    setTimeout(() => postMessage("again"), everyMs);
   };
 };`;
 
-/** Starts the thread; what is returned ends it. Without a connection nobody hears it, and nobody misses it either. */
+/**
+ * Starts the thread; what is returned ends it. A connection that breaks is made anew, with a proof that only this thread can
+ * give; without one nobody hears the pulse, and nobody who never heard it misses it.
+ */
 export function startPulse({ id, to, url, token, tls, policy }: PulseOptions): () => void {
   const worker = new Worker(`data:text/javascript,${encodeURIComponent(program)}`, { type: "module", name: "pulse" });
   // What goes wrong there ends the pulse, not the actor.
   worker.addEventListener("error", (event) => event.preventDefault());
   const [pulse] = framesOf(encode({ type: "pulse" }));
-  worker.postMessage({
-    url,
-    authorization: identityOf({ id, token, policy }).header(to),
-    greeting: greetingFrame(id, { pulse: true }),
-    pulse,
-    everyMs: pulseMs,
-    authority: tls?.authority,
-  });
+  const connect = () =>
+    worker.postMessage({
+      url,
+      authorization: identityOf({ id, token, policy }).header(to),
+      greeting: greetingFrame(id, { pulse: true }),
+      pulse,
+      everyMs: pulseMs,
+      authority: tls?.authority,
+    });
+  worker.onmessage = connect;
+  connect();
   return () => worker.terminate();
 }
