@@ -71,6 +71,7 @@ const { localHost } = actorIds;
 /** Longer than a host takes to kill an actor that does not stop. */
 const stopGraceMs = 10_000;
 const killGraceMs = 1_000;
+const refusalsEveryMs = 5_000;
 const silent: Log = () => {};
 
 /** Runs a cluster until its run has ended. Never rejects for a failure of an actor: that is an outcome. */
@@ -131,6 +132,7 @@ function startProcesses(options: ClusterOptions, control: Control): Started {
     tls,
     policy: runPolicy,
     listen: { hostname: listen, port },
+    onRefused: refusals((reason, count) => options.onEvent?.({ kind: "refused", reason: reason.slice(0, 500), count })),
   });
   const controllerUrl = opened.url ?? "";
   let host: SpawnedActor | undefined;
@@ -179,6 +181,18 @@ function startProcesses(options: ClusterOptions, control: Control): Started {
       await deadline(host.exited, stopGraceMs).catch(() => {});
       await host.stop(killGraceMs);
     },
+  };
+}
+
+/** Passes the first of a flood of refusals on at once, the others as a count with the latest. */
+function refusals(tell: (reason: string, count: number) => void): (reason: string) => void {
+  let count = 0, lastAt = -Infinity;
+  return (reason) => {
+    count++;
+    if (performance.now() - lastAt < refusalsEveryMs) return;
+    lastAt = performance.now();
+    tell(reason, count);
+    count = 0;
   };
 }
 

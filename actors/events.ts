@@ -92,6 +92,8 @@ export interface ActorStatus {
 
 /** Everything that a run reports, in order of occurrence. */
 export type RunEvent =
+  /** Connections that were refused, the first of a flood at once, then at most one event in five seconds. */
+  | { readonly kind: "refused"; readonly reason: string; readonly count: number }
   | { readonly kind: "host-joined"; readonly host: string; readonly adapters: readonly string[] }
   | { readonly kind: "starting"; readonly actors: readonly { id: string; host: string }[] }
   | { readonly kind: "started"; readonly actor: string; readonly pid: number }

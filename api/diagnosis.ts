@@ -115,6 +115,8 @@ function noteText(event: RunEvent): string | undefined {
       return `starting ${event.actors.map(({ id, host }) => `${id} on ${host}`).join(", ")}`;
     case "resumed":
       return [`goes on before step ${event.step}`, ...event.notes].join("; ");
+    case "refused":
+      return `${event.count} connection${event.count === 1 ? "" : "s"} refused: ${event.reason}`;
     case "images-replaced":
       return `${event.images.length} unreadable images replaced at step ${event.step}: ${event.images[0]?.file ?? ""}`;
     case "moving":
@@ -158,7 +160,8 @@ function endText(folder: string, notes: readonly RunNote[]): string[] {
 
 /** The end of the latest start, if it has told one. */
 function lastEnd(notes: readonly RunNote[]): Extract<RunEvent, { kind: "ended" | "failed" }> | undefined {
-  const last = notes.at(-1)?.event;
+  // Somebody may knock while the run closes its doors.
+  const last = notes.findLast(({ event }) => event.kind !== "refused")?.event;
   return last?.kind === "ended" || last?.kind === "failed" ? last : undefined;
 }
 

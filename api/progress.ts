@@ -55,6 +55,8 @@ export class Progress {
         return this.#line(skippedLine(event));
       case "evaluator-lost":
         return this.#line(evaluatorLine(event));
+      case "refused":
+        return this.#line(`refused ${event.count} connection${event.count === 1 ? "" : "s"}: ${event.reason}`);
       case "images-replaced":
         for (const image of event.images) {
           this.#line(`unreadable image ${image.file} replaced by ${image.replacement}: ${image.error}`);

@@ -55,6 +55,30 @@ Deno.test("over TLS a run gives the same bits, and its secret is in no argument,
   });
 });
 
+Deno.test("connections that are refused are told, a flood of them as one event, and the run goes on", async () => {
+  await withRuns(async (place) => {
+    const knocks: Promise<number>[] = [];
+    const result = await run({
+      config: place.config({ cluster: { trainers: 1 } }),
+      onListening({ url }) {
+        for (let i = 0; i < 20; i++) {
+          const knock = async () => {
+            const response = await fetch(url.replace("ws:", "http:"));
+            await response.body?.cancel();
+            return response.status;
+          };
+          knocks.push(knock());
+        }
+      },
+    });
+    digestOf(result);
+    assertEquals(new Set(await Promise.all(knocks)), new Set([426]));
+    const refused = result.events.flatMap((event) => event.kind === "refused" ? [event] : []);
+    assert(refused.length >= 1 && refused.length < 5, `${refused.length} events`);
+    assertEquals([refused[0].reason, refused[0].count], ["this address speaks WebSocket only", 1]);
+  });
+});
+
 /** What the system tells of a process to its owner. By `cat`: Deno itself opens these files only with all permissions. */
 function readProcess(pid: number, file: string): string {
   const { stdout, success, stderr } = new Deno.Command("cat", { args: [`/proc/${pid}/${file}`] }).outputSync();
