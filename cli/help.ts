@@ -10,7 +10,8 @@ export const helpText = `SEER on Deno: self-supervised pretraining of RegNetY wi
   deno task evaluate RUN [--data DIR] [--json FILE]
   deno task evaluate PROTOCOL --weights FILE --data DIR [--json FILE]
                      knn, retrieval, svm, low-shot-svm, linear, linear-swav, multi-label,
-                     finetune, finetune-vissl, low-shot, low-shot-swav (docs/evaluation.md)
+                     finetune, finetune-vissl, low-shot, low-shot-swav (docs/evaluation.md);
+                     [--trainers N] [--hosts N] share the features out
   deno task seer export --weights RUN|FILE --format torchvision|timm|vissl|hf|onnx [--out PATH]
                                                 weights for another library
   deno task seer import FILE --out FILE [--format NAME] [--network NAME]
@@ -22,7 +23,9 @@ export const helpText = `SEER on Deno: self-supervised pretraining of RegNetY wi
   deno task seer status RUN [--json]            where a run and its actors stand
   deno task seer postmortem RUN                 what happened to a run, in one page
   deno task seer plan --preset NAME [--trainers N]
-  deno task chaos [--kills N] [--seed S]        kill actors of a small run, compare its weights
+  deno task chaos [--kills N] [--freezes N] [--seed S]
+                                                kill actors of a small run, compare its weights
+  deno task simulate [--seeds N]                clusters under faults in virtual time
   deno task doctor                              check this machine
 
 Presets: quickstart, seer-128gf, seer-256gf. Every key of docs/config.md is an option: --schedule.learningRate 0.1`;
