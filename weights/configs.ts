@@ -6,6 +6,7 @@ import { regnetBlocks, roundHalfEven } from "../nn/regnet_spec.ts";
 import type { ResnetSpec } from "../nn/resnet_spec.ts";
 import { trunkShape } from "../nn/trunk_shape.ts";
 import { isResnet, isVit, type TrunkSpec } from "../nn/trunk_spec.ts";
+import { vitNumbers, type VitSpec } from "../nn/vit_spec.ts";
 import { WeightsError } from "./error.ts";
 import { networkNames } from "./network.ts";
 import type { Naming } from "./naming.ts";
@@ -30,9 +31,7 @@ const MEAN = [0.485, 0.456, 0.406], STD = [0.229, 0.224, 0.225];
 export function configFor(naming: Naming, spec: TrunkSpec, facts: ConfigFacts = {}): object {
   if (isVit(spec) && !namesVits(naming)) {
     throw new WeightsError(
-      `Cannot name the weights for ${
-        naming === "hf" ? "transformers" : naming
-      }: no names of vision transformers are known ` +
+      `Cannot name the weights for ${naming}: no names of vision transformers are known ` +
         "for it; export to torchvision or timm",
     );
   }
@@ -53,7 +52,7 @@ export function configFor(naming: Naming, spec: TrunkSpec, facts: ConfigFacts = 
 }
 
 function transformersConfig(spec: TrunkSpec, { classes }: ConfigFacts): object {
-  if (isVit(spec)) throw new WeightsError("Cannot name the weights for transformers: found a vision transformer");
+  if (isVit(spec)) return transformersVitConfig(spec, { classes });
   if (isResnet(spec)) return transformersResnetConfig(spec, { classes });
   const { stemWidth = 32, widths, depths, groupWidth, seRatio = 0.25 } = spec;
   const misfit = regnetBlocks(spec).find((block) =>
@@ -76,6 +75,25 @@ function transformersConfig(spec: TrunkSpec, { classes }: ConfigFacts): object {
     layer_type: seRatio > 0 ? "y" : "x",
     hidden_act: "relu",
     downsample_in_first_stage: true,
+    ...classes === undefined ? {} : { num_labels: classes },
+  };
+}
+
+function transformersVitConfig(spec: VitSpec, { classes }: ConfigFacts): object {
+  const { width, depth, hidden } = vitNumbers(spec);
+  return {
+    architectures: [classes === undefined ? "ViTModel" : "ViTForImageClassification"],
+    model_type: "vit",
+    num_channels: 3,
+    hidden_size: width,
+    num_hidden_layers: depth,
+    num_attention_heads: spec.heads,
+    intermediate_size: hidden,
+    hidden_act: "gelu",
+    image_size: spec.imageSize,
+    patch_size: spec.patch,
+    qkv_bias: true,
+    layer_norm_eps: 1e-6,
     ...classes === undefined ? {} : { num_labels: classes },
   };
 }

@@ -1,21 +1,22 @@
 /**
  * Vision transformers among weights: their shape as found in the tensors, the tensors they must have, and how libraries
- * name them. Below `trunk.` the names are torchvision's; timm's are translated. Sources: torchvision
+ * name them. Below `trunk.` the names are torchvision's; timm's and transformers' are translated. Sources: torchvision
  * `vision_transformer.py`, timm `vision_transformer.py`.
  */
 import { type VitName, vitNumbers, type VitSpec, vitTable } from "../nn/vit_spec.ts";
 import { WeightsError } from "./error.ts";
 import type { ExpectedTensor, Shaped } from "./network.ts";
+import { hfBlock, hfInside, hfOutside } from "./vit_hf.ts";
 
 /** The patches' convolution, by which a vision transformer is told from other trunks. */
 export const VIT_STEM = "conv_proj.weight";
 
 /** Libraries that have names for it. */
-export type VitNaming = "seer" | "torchvision" | "timm";
+export type VitNaming = "seer" | "torchvision" | "timm" | "hf";
 
 /** Whether a library has names for it. */
 export function namesVits(naming: string): naming is VitNaming {
-  return naming === "seer" || naming === "torchvision" || naming === "timm";
+  return naming === "seer" || naming === "torchvision" || naming === "timm" || naming === "hf";
 }
 
 /** Torchvision's and timm's names outside of blocks. */
@@ -51,11 +52,18 @@ const keyOf = (table: Readonly<Record<string, string>>, value: string) =>
 
 /** The stem's name in a library. */
 export function vitStem(naming: VitNaming): string {
+  if (naming === "hf") return hfOutside[VIT_STEM];
   return naming === "timm" ? outside[VIT_STEM] : naming === "seer" ? `trunk.${VIT_STEM}` : VIT_STEM;
 }
 
 /** SEER's name of a tensor of a vision transformer; none for any other. */
 export function vitToSeer(name: string, naming: VitNaming): string | undefined {
+  if (naming === "hf") {
+    const [, index, rest] = /^vit\.encoder\.layer\.(0|[1-9]\d{0,4})\.(.+)$/.exec(name) ?? [];
+    const ours = index === undefined ? keyOf(hfOutside, name) : keyOf(hfInside, rest);
+    if (ours !== undefined) return `trunk.${index === undefined ? ours : `${blockName(index)}.${ours}`}`;
+    return /^classifier\.(?:weight|bias)$/.test(name) ? `fc.${name.slice("classifier.".length)}` : undefined;
+  }
   if (naming === "timm") {
     const [, index, rest] = /^blocks\.(0|[1-9]\d{0,4})\.(.+)$/.exec(name) ?? [];
     const ours = index === undefined ? keyOf(outside, name) : keyOf(inside, rest);
@@ -76,11 +84,13 @@ export function vitToSeer(name: string, naming: VitNaming): string | undefined {
 /** What a library calls a tensor of SEER's name; none where it has no place for it. */
 export function vitFromSeer(name: string, naming: VitNaming): string | undefined {
   if (naming === "seer") return name;
-  if (name.startsWith("fc.")) return `${naming === "timm" ? "head" : "heads.head"}.${name.slice("fc.".length)}`;
+  const classifiers = { timm: "head", torchvision: "heads.head", hf: "classifier" };
+  if (name.startsWith("fc.")) return `${classifiers[naming]}.${name.slice("fc.".length)}`;
   if (!name.startsWith("trunk.")) return undefined;
   const plain = name.slice("trunk.".length);
   if (naming === "torchvision") return plain;
   const [, index, rest] = /^encoder\.layers\.encoder_layer_(\d+)\.(.+)$/.exec(plain) ?? [];
+  if (naming === "hf") return index === undefined ? hfOutside[plain] : `${hfBlock(index)}${hfInside[rest]}`;
   return index === undefined ? outside[plain] : `blocks.${index}.${inside[rest]}`;
 }
 

@@ -10,6 +10,7 @@ import { type ExpectedTensor, specOf, trunkTensors } from "./network.ts";
 import { fromSeer, type Naming, namingOf, toSeer } from "./naming.ts";
 import { isOnnxFile, readOnnx } from "./onnx_read.ts";
 import { compareWeights, requireComplete, type WeightsReport } from "./report.ts";
+import { joinAttention, splitAttention } from "./vit_hf.ts";
 import { isTorchFile, readTorchFile } from "./torch_file.ts";
 
 /** Weights that were checked: a whole trunk, and whatever stands on it. */
@@ -56,7 +57,7 @@ export function checkWeights(
   const renamed = new Map<string, SafeTensor>();
   const fileNames = new Map<string, string>();
   const foreign: string[] = [];
-  for (const [fileName, tensor] of tensors) {
+  for (const [fileName, tensor] of naming === "hf" ? joinAttention(tensors) : tensors) {
     const ours = toSeer(fileName, naming);
     if (ours === undefined) foreign.push(fileName);
     else {
@@ -188,5 +189,5 @@ export function renameWeights({ spec, tensors }: NetworkWeights, naming: Naming)
       put(counter, { dtype: "I64", shape: [], bytes: new Uint8Array(8) });
     }
   }
-  return { tensors: renamed, leftOut };
+  return { tensors: naming === "hf" ? splitAttention(renamed) : renamed, leftOut };
 }

@@ -31,9 +31,9 @@ Deno.test("the tensors of a vision transformer tell its shape", () => {
   }
 });
 
-Deno.test("a vision transformer goes through torchvision's and timm's names and back", () => {
+Deno.test("a vision transformer goes through torchvision's, timm's and transformers' names and back", () => {
   const weights = checkWeights(weightsOf(SPEC, { classes: 3 }), { naming: "seer" });
-  for (const naming of ["seer", "torchvision", "timm"] as const) {
+  for (const naming of ["seer", "torchvision", "timm", "hf"] as const) {
     const { tensors, leftOut } = renameWeights(weights, naming);
     assertEquals(leftOut, []);
     assertEquals(namingOf(tensors.keys()), naming);
@@ -66,9 +66,27 @@ Deno.test("published vision transformers have their libraries' names, others non
 });
 
 Deno.test("what no library expresses, and what does not fit together, is refused", () => {
-  for (const naming of ["hf", "vissl"] as const) {
-    assertThrows(() => configFor(naming, SPEC), WeightsError, "export to torchvision or timm");
-  }
+  assertThrows(() => configFor("vissl", SPEC), WeightsError, "export to torchvision or timm");
+  assertEquals(configFor("hf", SPEC, { classes: 3 }), {
+    architectures: ["ViTForImageClassification"],
+    model_type: "vit",
+    num_channels: 3,
+    hidden_size: 64,
+    num_hidden_layers: 2,
+    num_attention_heads: 1,
+    intermediate_size: 128,
+    hidden_act: "gelu",
+    image_size: 12,
+    patch_size: 4,
+    qkv_bias: true,
+    layer_norm_eps: 1e-6,
+    num_labels: 3,
+  });
+  const apart = new Map(renameWeights(checkWeights(weightsOf(SPEC), { naming: "seer" }), "hf").tensors);
+  const [query, key] = ["query", "key"].map((part) => `vit.encoder.layer.1.attention.attention.${part}.weight`);
+  assertEquals([apart.get(query)?.shape, apart.get(key)?.shape], [[64, 64], [64, 64]]);
+  apart.delete(key);
+  assertThrows(() => checkWeights(apart, { naming: "hf" }), WeightsError, query);
   const tensors = weightsOf(SPEC);
   const without = (part: string) => new Map([...tensors].filter(([name]) => !name.includes(part)));
   assertThrows(() => checkWeights(without("pos_embedding"), { naming: "seer" }), WeightsError, "no square");
