@@ -16,6 +16,7 @@ import {
   sgdUpdate,
   type UpdateLaunch,
 } from "../../kernels/optimizer.ts";
+import { inLaunches, numberOn } from "../launches.ts";
 import type { Tensor } from "../tensor.ts";
 
 export type { AdamwConstants, LarcConstants, SgdConstants } from "../../kernels/optimizer.ts";
@@ -39,9 +40,6 @@ export interface UpdateStep {
   readonly learningRate: number;
   readonly lossScaled?: LossScaled;
 }
-
-/** Tensors in a launch at most: enough to make launches few, few enough to compile quickly. */
-const TENSORS_MAX = 10;
 
 /** SGD with momentum. */
 export function updateBySgd(
@@ -135,25 +133,4 @@ function withScalars(
   const overflow = lossScaled === undefined ? [] : [lossScaled.overflow.buffer];
   use({ device, scalars, overflow, scaled: lossScaled !== undefined });
   device.free(scalars);
-}
-
-/** Buffers that hold their own key, for launches that start at that tensor; kept for the device's life. */
-const numbersOf = new WeakMap<Device, Map<number, DeviceBuffer>>();
-
-function numberOn(device: Device, value: number): DeviceBuffer {
-  const known = numbersOf.get(device) ?? new Map<number, DeviceBuffer>();
-  numbersOf.set(device, known);
-  const buffer = known.get(value) ?? device.upload(Uint32Array.of(value));
-  known.set(value, buffer);
-  return buffer;
-}
-
-/** Hands the items over in as few launches as the device's bindings allow, each with the index of its first item. */
-function inLaunches<Item>(
-  items: readonly Item[],
-  { device, shared, each }: { device: Device; shared: number; each: number },
-  run: (some: readonly Item[], first: number) => void,
-): void {
-  const most = Math.max(1, Math.min(TENSORS_MAX, Math.floor((device.adapter.limits.bindingsMax - shared) / each)));
-  for (let first = 0; first < items.length; first += most) run(items.slice(first, first + most), first);
 }
