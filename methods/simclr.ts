@@ -11,14 +11,8 @@ import { buildTrunk } from "../nn/trunks.ts";
 import { l2Normalize } from "../tensor/ops/l2_normalize.ts";
 import { ntXent, ntXentForward } from "../tensor/ops/nt_xent.ts";
 import { readTensors, tensorFrom } from "../tensor/tensor.ts";
-import {
-  meanDeviation,
-  type Network,
-  type Objective,
-  type ReplicaInput,
-  type StepContext,
-  trunkFeatures,
-} from "./step.ts";
+import { meanDeviation, trunkFeatures } from "./passes.ts";
+import type { Network, Objective, ReplicaInput, StepContext } from "./step.ts";
 
 /** What to build. */
 export interface SimclrModelSpec {
@@ -73,22 +67,22 @@ export interface SimclrContext extends StepContext {
 export function simclr(context: SimclrContext): Objective<ReplicaInput> {
   const { model, step, batch, replicas, temperature, world } = context;
   const scale = 1 / (2 * batch * replicas);
-  const gather = (what: string, replica: number, own: Float32Array) =>
-    gatherRows(world(replica), { key: `${what}/${step}`, own, replica, replicas });
-  return async (passes) => {
-    const embedded = await Promise.all(passes.map(async (pass) => {
+  return async (passes, joint) => {
+    const gather = (what: string, replica: number, own: Float32Array) =>
+      joint.within(gatherRows(world(replica), { key: `${what}/${step}`, own, replica, replicas }));
+    const embedded = await joint.all(passes.map(async (pass) => {
       const projected = await model.head.forward(await trunkFeatures(pass, context), { ...pass.forward, pass: "head" });
       return l2Normalize(pass.tape, projected);
     }));
     const values = await readTensors(embedded);
-    const forwards = await Promise.all(passes.map(async ({ tape, input: { replica } }, index) => {
+    const forwards = await joint.all(passes.map(async ({ tape, input: { replica } }, index) => {
       const embeddings = embedded[index];
       const rows = await gather("embeddings", replica, values[index]);
       const all = tape.adopt(tensorFrom(tape.device, rows, [2 * batch * replicas, embeddings.shape[1]]));
       return ntXentForward(tape, { embeddings, world: all }, { temperature, scale });
     }));
     const logSums = await readTensors(forwards.map((forward) => forward.logSums));
-    return await Promise.all(passes.map(async ({ tape, input: { replica } }, index) => {
+    return await joint.all(passes.map(async ({ tape, input: { replica } }, index) => {
       const all = await gather("log-sums", replica, logSums[index]);
       const columns = embedded[index].shape[1];
       return {

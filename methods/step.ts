@@ -1,6 +1,7 @@
 /**
- * The training step that all methods share, for the replicas that this trainer carries: forward and losses by a method's
- * objective, backward, the sum over all replicas, the update. It knows no loss, and not where the sums come from.
+ * The training step that all methods share, as a transaction, for the replicas that this trainer carries: forward and
+ * losses by a method's objective, backward, the sum over all replicas; then the update, or everything back as it was. It
+ * knows no loss, and not where the sums come from.
  */
 import type { Collective } from "../collectives/collective.ts";
 import type { Device } from "../device/device.ts";
@@ -10,11 +11,22 @@ import type { Trunk } from "../nn/trunks.ts";
 import type { LossScale } from "../optim/loss_scale.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import { HalfCopies } from "../tensor/halves.ts";
-import { type Lane, runLanes } from "../tensor/lanes.ts";
-import { concatRows } from "../tensor/ops/rows.ts";
-import { markOverflow } from "../tensor/ops/update.ts";
+import { fingerprint, fingerprintHex } from "../tensor/ops/fingerprint.ts";
 import { Tape } from "../tensor/tape.ts";
-import { freeTensors, readTensors, type Storage, type Tensor, tensorFrom, zeros } from "../tensor/tensor.ts";
+import { freeTensors, readTensors, type Storage, type Tensor } from "../tensor/tensor.ts";
+import { Undo } from "../tensor/undo.ts";
+import type { Joint } from "./joint.ts";
+import { computePasses } from "./passes.ts";
+import {
+  joined,
+  leaveBehind,
+  type Leavings,
+  markSums,
+  moveWeights,
+  splitPieces,
+  type Sums,
+  type UpdateContext,
+} from "./update.ts";
 
 /** What a method trains: a trunk and whatever stands on it. */
 export interface Network {
@@ -67,6 +79,19 @@ export interface StepContext {
   /** SyncBN's group as a replica sees it; absent for statistics of each replica alone. */
   collective?(replica: number): Collective;
   readonly gradients: GradientSum;
+  /** What the method does to the model before the forward pass; it only encodes. */
+  begin?(): void;
+  /** Tensors that {@linkcode StepContext.begin} changes. @default none */
+  readonly changes?: readonly Tensor[];
+  /**
+   * Gives this trainer's pieces of what the step leaves behind, by replica, and resolves to those of all replicas, in their
+   * order. A piece is what the method carries on, and behind it, of replica 0, the running statistics: all buffers in
+   * order. Not called where a step leaves nothing behind, which all trainers tell alike. Absent where all replicas are
+   * carried here.
+   */
+  share?(pieces: ReadonlyMap<number, Float32Array<ArrayBuffer>>): Promise<readonly Float32Array<ArrayBuffer>[]>;
+  /** Takes what the method carries on to later steps; called in the commit, for each replica that has some, in order. */
+  carried?(replica: number, carry: Float32Array<ArrayBuffer>): void;
 }
 
 /** What one replica's step gave. */
@@ -94,125 +119,212 @@ export interface ReplicaLosses {
   losses(): Tensor;
   readonly embeddingDeviation: number;
   readonly top1?: number;
+  /** What the method carries on to later steps, handed to {@linkcode StepContext.carried}; as long on all replicas. */
+  readonly carry?: Float32Array<ArrayBuffer>;
 }
 
-/** From the crops of all local replicas to their losses; this is all in which methods differ. */
+/**
+ * From the crops of all local replicas to their losses; this is all in which methods differ. What runs for several
+ * replicas at a time and touches the device goes through `joint`, and so does what comes from other replicas.
+ */
 export type Objective<Input extends ReplicaInput> = (
   passes: readonly ReplicaPass<Input>[],
+  joint: Joint,
 ) => Promise<readonly ReplicaLosses[]>;
 
-/** Takes one step: forward and losses by the objective, backward, average, update. */
+/**
+ * A step that is computed and has moved nothing yet. Until it is committed or discarded, running statistics and what the
+ * method changes at a step's start are those of the middle of the step, and no other step may begin.
+ */
+export interface PreparedStep {
+  /** In order of the inputs. */
+  readonly results: readonly ReplicaResult[];
+  /** Fingerprint of the weights that the step began with (all parameters), 32 hex characters. */
+  readonly weights: string;
+  /**
+   * Moves the weights and takes what the step leaves behind (running statistics, what the method carries on). It only
+   * encodes.
+   *
+   * @throws {TypeError} When the step is committed or discarded already.
+   * @throws {RangeError} When gradients overflow although the loss scale is 1; the step is taken then, without an update.
+   */
+  commit(): void;
+  /** Puts everything back as it was before the step, bit for bit; does nothing once committed or discarded. */
+  discard(): void;
+}
+
+/** What of a step is given to a trainer that follows it. */
+export interface GivenStep {
+  /** Sums over all replicas by parameter name; freed by the step. */
+  readonly sums: ReadonlyMap<string, Tensor>;
+  /** What {@linkcode StepContext.share} resolved to; empty where it was not called. */
+  readonly shared: readonly Float32Array<ArrayBuffer>[];
+}
+
+/** What following a step needs. */
+export type FollowContext = UpdateContext & Pick<StepContext, "begin" | "carried">;
+
+/**
+ * Computes a step: forward and losses by the objective, backward, sums over all replicas, one readback, the pieces of the
+ * others. Where anything fails, everything is as it was before. The inputs' views are freed in any case.
+ */
+export async function prepareStep<Input extends ReplicaInput>(
+  inputs: readonly Input[],
+  context: StepContext,
+  objective: Objective<Input>,
+): Promise<PreparedStep> {
+  const { model, storage, changes = [] } = context;
+  // Running statistics are those of replica 0's group, as VISSL saves rank 0's (section 4.3 of its large-scale docs).
+  const statistics = inputs.some(({ replica }) => replica === 0) ? model.buffers.map(({ tensor }) => tensor) : [];
+  const weights = fingerprint(model.parameters.map(({ tensor }) => tensor));
+  const undo = new Undo();
+  undo.keep([...changes, ...statistics]);
+  const halves = storage === "f16" ? new HalfCopies(model.device) : undefined;
+  const tapes = inputs.map(({ views }) => {
+    const tape = new Tape(model.device, { gradients: true, halves });
+    for (const view of views) tape.adopt(view);
+    return tape;
+  });
+  let sums: Sums = new Map();
+  const marks: Tensor[] = [];
+  try {
+    context.begin?.();
+    const { prepared, losses } = await computePasses({ inputs, tapes, context, objective });
+    sums = await context.gradients.finish();
+    const mark = markSums(sums, context);
+    if (mark !== undefined) marks.push(mark);
+    const shared = context.share === undefined ? [] : statistics;
+    const values = await readTensors([...losses, weights, ...marks, ...shared]);
+    const rest = values.slice(losses.length + 1);
+    const overflowed = mark !== undefined && rest[0][0] !== 0;
+    return new Prepared(context, {
+      results: inputs.map(({ replica }, index) =>
+        resultOf(replica, prepared[index], { values: values[index], context })
+      ),
+      weights: fingerprintHex(model.parameters.map(({ name }) => name), values[losses.length]),
+      left: await leavings(inputs, prepared, { statistics: rest.slice(marks.length), context }),
+      sums,
+      mark,
+      overflowed,
+      undo,
+    });
+  } catch (error) {
+    undo.restore();
+    undo.drop();
+    freeTensors([...sums.values(), ...marks]);
+    throw error;
+  } finally {
+    for (const tape of tapes) tape.dispose();
+    halves?.drop();
+    freeTensors([weights]);
+  }
+}
+
+/** Takes one step: prepares it and commits it at once. */
 export async function takeStep<Input extends ReplicaInput>(
   inputs: readonly Input[],
   context: StepContext,
   objective: Objective<Input>,
-): Promise<ReplicaResult[]> {
-  const { model, gradients, replicas, storage, segments } = context;
-  const halves = storage === "f16" ? new HalfCopies(model.device) : undefined;
-  const tapes = inputs.map(() => new Tape(model.device, { gradients: true, halves }));
-  try {
-    const passes = inputs.map((input, index): ReplicaPass<Input> => {
-      const tape = tapes[index], { replica } = input;
-      const collective = context.collective?.(replica);
-      // Running statistics are those of replica 0's group, as VISSL saves rank 0's (section 4.3 of its large-scale docs).
-      const forward = { tape, training: true, updateStatistics: replica === 0, collective, storage, segments };
-      return { tape, input, forward };
-    });
-    const prepared = await objective(passes);
-    const losses = await Promise.all(passes.map((pass, index) => backward(pass, prepared[index], context)));
-    const sums = await gradients.finish();
-    const overflow = update(sums, context);
-    for (const sum of sums.values()) sum.device.free(sum.buffer);
-    const values = await readTensors(overflow === undefined ? losses : [...losses, overflow]);
-    if (overflow !== undefined) settle(overflow, { overflowed: values[losses.length][0] !== 0, context });
-    return inputs.map(({ replica }, index): ReplicaResult => {
-      const loss = values[index].reduce((sum, value) => sum + value, 0) * replicas;
-      const { embeddingDeviation, top1 } = prepared[index];
-      return { replica, loss, embeddingDeviation, ...(top1 === undefined ? {} : { top1 }) };
-    });
-  } finally {
-    for (const tape of tapes) tape.dispose();
-    halves?.drop();
-  }
+): Promise<readonly ReplicaResult[]> {
+  const prepared = await prepareStep(inputs, context, objective);
+  prepared.commit();
+  return prepared.results;
 }
 
 /**
- * The trunk's features of all crops, `[crops · batch, width]`, crop-major; the crops become the tape's. One trunk pass per
- * crop size: each resolution has its own batch statistics. Where these are a group's, the passes run side by side, so that
- * a layer's exchanges of all sizes are one, unless memory matters more.
+ * Takes a step that others have computed, and comes to the same bits: weights, the optimiser's state, running statistics,
+ * what the method carries on, the loss scale.
+ *
+ * @throws {RangeError} When the running statistics lack; nothing has changed then but that the sums are freed.
  */
-export async function trunkFeatures<Input extends ReplicaInput>(
-  { tape, input, forward }: ReplicaPass<Input>,
-  { model, passesInTurn = false }: Pick<StepContext, "model" | "passesInTurn">,
-): Promise<Tensor> {
-  const { views } = input;
-  for (const view of views) tape.adopt(view);
-  const passes = views.map((view, index) => (lane?: Lane) =>
-    model.trunk.forward(view, { ...forward, ...lane, pass: `crops ${index}` })
+export async function followStep(context: FollowContext, { sums, shared }: GivenStep): Promise<void> {
+  const { model, lossScale } = context;
+  const mark = markSums(sums, context);
+  let overflowed = false;
+  try {
+    const left = splitPieces(shared, model);
+    if (mark !== undefined) overflowed = (await readTensors([mark]))[0][0] !== 0;
+    context.begin?.();
+    moveWeights(context, { sums, mark, overflowed });
+    leaveBehind(context, left);
+  } finally {
+    freeTensors([...sums.values(), ...mark === undefined ? [] : [mark]]);
+  }
+  lossScale?.after({ overflow: overflowed });
+}
+
+/** What a {@linkcode Prepared} step holds. */
+interface PreparedParts extends Pick<PreparedStep, "results" | "weights"> {
+  readonly sums: Sums;
+  readonly mark: Tensor | undefined;
+  readonly overflowed: boolean;
+  readonly left: Leavings;
+  readonly undo: Undo;
+}
+
+class Prepared implements PreparedStep {
+  readonly results: readonly ReplicaResult[];
+  readonly weights: string;
+  readonly #context: StepContext;
+  #parts: PreparedParts | undefined;
+
+  constructor(context: StepContext, parts: PreparedParts) {
+    this.results = parts.results;
+    this.weights = parts.weights;
+    this.#context = context;
+    this.#parts = parts;
+  }
+
+  commit(): void {
+    const parts = this.#parts;
+    if (parts === undefined) {
+      throw new TypeError("Cannot commit the step: it must be prepared, it is committed or discarded already");
+    }
+    try {
+      moveWeights(this.#context, parts);
+      leaveBehind(this.#context, parts.left);
+    } finally {
+      this.#free(parts);
+    }
+    this.#context.lossScale?.after({ overflow: parts.overflowed });
+  }
+
+  discard(): void {
+    if (this.#parts === undefined) return;
+    this.#parts.undo.restore();
+    this.#free(this.#parts);
+  }
+
+  #free({ undo, sums, mark }: PreparedParts): void {
+    this.#parts = undefined;
+    undo.drop();
+    freeTensors([...sums.values(), ...mark === undefined ? [] : [mark]]);
+  }
+}
+
+function resultOf(
+  replica: number,
+  { embeddingDeviation, top1 }: ReplicaLosses,
+  { values, context }: { values: Float32Array; context: StepContext },
+): ReplicaResult {
+  const loss = values.reduce((sum, value) => sum + value, 0) * context.replicas;
+  return { replica, loss, embeddingDeviation, ...(top1 === undefined ? {} : { top1 }) };
+}
+
+/** What the step leaves behind of all replicas; asks the others where there are any. */
+async function leavings(
+  inputs: readonly ReplicaInput[],
+  prepared: readonly ReplicaLosses[],
+  { statistics, context }: { statistics: readonly Float32Array<ArrayBuffer>[]; context: StepContext },
+): Promise<Leavings> {
+  const { model } = context;
+  const own = inputs.map(({ replica }, index) => ({ replica, carry: prepared[index].carry ?? new Float32Array() }));
+  const carries = own.filter(({ carry }) => carry.length > 0);
+  if (context.share === undefined || (model.buffers.length === 0 && carries.length === 0)) return { carries };
+  const pieces = new Map(
+    own.map(({ replica, carry }) => [replica, joined([carry, ...replica === 0 ? statistics : []])]),
   );
-  const { collective } = forward;
-  if (collective !== undefined && passes.length > 1 && !passesInTurn) {
-    return concatRows(tape, await runLanes(tape, { collective, passes }));
-  }
-  const features: Tensor[] = [];
-  for (const pass of passes) features.push(await pass());
-  return concatRows(tape, features);
-}
-
-/** Hands the gradients of one replica over; resolves to its loss by rows, which the tape frees. */
-async function backward<Input extends ReplicaInput>(
-  { tape, input }: ReplicaPass<Input>,
-  prepared: ReplicaLosses,
-  { model, gradients, resting, lossScale }: StepContext,
-): Promise<Tensor> {
-  const losses = prepared.losses();
-  const byTensor = new Map(model.parameters.map((parameter) => [parameter.tensor, parameter]));
-  const scaled = lossScale && new Float32Array(losses.size).fill(lossScale.value);
-  await tape.backward(losses, {
-    gradient: scaled && tape.adopt(tensorFrom(tape.device, scaled, losses.shape)),
-    keep: [losses],
-    onGradient(leaf, gradient) {
-      const parameter = byTensor.get(leaf);
-      if (parameter === undefined || resting?.has(parameter.name)) return;
-      gradients.add(input.replica, parameter, gradient);
-    },
-  });
-  return losses;
-}
-
-/** Moves the weights; with a loss scale the mark of an overflow is given, which the caller has to fetch and settle. */
-function update(sums: ReadonlyMap<string, Tensor>, context: StepContext): Tensor | undefined {
-  const { model, optimizer, learningRate, resting, lossScale } = context;
-  const learning = model.parameters.filter(({ name }) => !resting?.has(name));
-  if (lossScale === undefined) {
-    optimizer.step(learning, sums, learningRate);
-    return undefined;
-  }
-  const overflow = zeros(model.device, [1]);
-  // Found in the sum over all replicas, so that every trainer decides alike.
-  markOverflow([...sums.values()], overflow);
-  optimizer.step(learning, sums, { learningRate, lossScaled: { scale: lossScale.value, overflow } });
-  return overflow;
-}
-
-function settle(
-  overflow: Tensor,
-  { overflowed, context }: { overflowed: boolean; context: StepContext },
-): void {
-  freeTensors([overflow]);
-  if (overflowed) context.optimizer.retract();
-  context.lossScale?.after({ overflow: overflowed });
-}
-
-/** Mean over components of the standard deviation over the first `rows` rows; 0 when all rows are equal. */
-export function meanDeviation(values: Float32Array, { rows, columns }: { rows: number; columns: number }): number {
-  let total = 0;
-  for (let column = 0; column < columns; column++) {
-    let sum = 0, squares = 0;
-    for (let row = 0; row < rows; row++) sum += values[row * columns + column];
-    const mean = sum / rows;
-    for (let row = 0; row < rows; row++) squares += (values[row * columns + column] - mean) ** 2;
-    total += Math.sqrt(squares / rows);
-  }
-  return total / columns;
+  const all = splitPieces(await context.share(pieces), model);
+  // The trainer that carries replica 0 has moved its running statistics already.
+  return pieces.has(0) ? { carries: all.carries } : all;
 }

@@ -10,14 +10,8 @@ import type { TrunkSpec } from "../nn/trunk_spec.ts";
 import { buildTrunk } from "../nn/trunks.ts";
 import { softmaxCrossEntropy } from "../tensor/ops/softmax_cross_entropy.ts";
 import { readTensors, tensorFrom } from "../tensor/tensor.ts";
-import {
-  meanDeviation,
-  type Network,
-  type Objective,
-  type ReplicaInput,
-  type StepContext,
-  trunkFeatures,
-} from "./step.ts";
+import { meanDeviation, trunkFeatures } from "./passes.ts";
+import type { Network, Objective, ReplicaInput, StepContext } from "./step.ts";
 
 /** What to build. */
 export interface ClassifierModelSpec {
@@ -69,8 +63,8 @@ export interface SupervisedContext extends StepContext {
 export function supervised(context: SupervisedContext): Objective<LabelledInput> {
   const { model, batch, replicas } = context;
   const { classes } = model;
-  return async (passes) => {
-    const made = await Promise.all(passes.map(async (pass) => {
+  return async (passes, joint) => {
+    const made = await joint.all(passes.map(async (pass) => {
       const { tape, input, forward } = pass;
       const shares = labelShares(input, { batch, classes });
       const features = await trunkFeatures(pass, context);

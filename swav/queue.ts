@@ -48,18 +48,31 @@ export class EmbeddingQueue {
     });
   }
 
-  /** Puts the embeddings of the assign crops, `[crops · batch, dim]` crop-major, in place of the oldest rows. */
-  push(embeddings: Tensor, { batch, assignCrops }: { batch: number; assignCrops: readonly number[] }): void {
+  /**
+   * Puts embeddings of the assign crops, `[assignCrops, batch, dim]`, in place of the oldest rows.
+   *
+   * @throws {RangeError} When they are no whole rows of every assign crop, or not all go where the oldest rows lie.
+   */
+  push(embeddings: Float32Array<ArrayBuffer>): void {
     const rowBytes = 4 * this.#dim;
-    const targetOffset = (this.#written % this.#length) * rowBytes;
-    assignCrops.forEach((crop, index) => {
-      const sourceOffset = crop * batch * rowBytes;
-      embeddings.device.copy(embeddings.buffer, this.#rings[index].buffer, {
-        sourceOffset,
-        targetOffset,
+    const batch = embeddings.length / (this.#rings.length * this.#dim);
+    const first = this.#written % this.#length;
+    if (!Number.isInteger(batch) || first + batch > this.#length) {
+      throw new RangeError(
+        `Cannot put embeddings in the queue: they must be ${this.#rings.length} × rows × ${this.#dim} numbers with at ` +
+          `most ${this.#length - first} rows, they are ${embeddings.length} numbers`,
+      );
+    }
+    const { device } = this.#rings[0];
+    const source = device.upload(embeddings);
+    this.#rings.forEach((ring, index) =>
+      device.copy(source, ring.buffer, {
+        sourceOffset: index * batch * rowBytes,
+        targetOffset: first * rowBytes,
         byteLength: batch * rowBytes,
-      });
-    });
+      })
+    );
+    device.free(source);
     this.#written += batch;
   }
 

@@ -8,8 +8,17 @@ import { modelSpec } from "../../config/models.ts";
 import type { Device } from "../../device/device.ts";
 import { buildSimclrModel, simclr } from "../../methods/simclr.ts";
 import { buildClassifierModel, type LabelledInput, supervised } from "../../methods/supervised.ts";
-import { type Network, type ReplicaResult, type StepContext, takeStep } from "../../methods/step.ts";
-import { prototypesName, type ReplicaInput, trainStep } from "../../swav/train_step.ts";
+import {
+  followStep,
+  type GivenStep,
+  type Network,
+  type PreparedStep,
+  prepareStep,
+  type ReplicaResult,
+  type StepContext,
+} from "../../methods/step.ts";
+import type { EmbeddingQueue } from "../../swav/queue.ts";
+import { followTrainStep, prepareTrainStep, prototypesName, type ReplicaInput } from "../../swav/train_step.ts";
 import { buildModel, storageOf } from "./build.ts";
 
 /** One replica's input, whatever the method. */
@@ -17,23 +26,45 @@ export interface MethodInput extends ReplicaInput, LabelledInput {}
 
 /** What a step needs besides the configuration. */
 export interface MethodStep
-  extends Pick<StepContext, "step" | "optimizer" | "learningRate" | "segments" | "lossScale" | "gradients"> {
+  extends Pick<StepContext, "step" | "optimizer" | "learningRate" | "segments" | "lossScale" | "gradients" | "share"> {
   collective?(replica: number): Collective;
   /** All replicas as one of them sees them. */
   world(replica: number): Collective;
   readonly assigner: Assigner;
+  /** The queue of any replica. @default the inputs' */
+  queueOf?(replica: number): EmbeddingQueue | undefined;
 }
+
+/** What following a step needs besides the configuration. */
+export type MethodFollow = Pick<MethodStep, "step" | "optimizer" | "learningRate" | "lossScale" | "queueOf">;
 
 /** A method on one device. */
 export interface Method {
   readonly model: Network;
   /** Names of the parameters that rest in a step: no gradient, no momentum, no decay. */
   resting(step: number): ReadonlySet<string>;
+  /** Computes a step, to be committed or discarded. */
+  prepare(inputs: readonly MethodInput[], run: MethodStep): Promise<PreparedStep>;
+  /** Takes a step that others have computed. */
+  follow(run: MethodFollow, given: GivenStep): Promise<void>;
+  /** Prepares a step and commits it at once. */
   step(inputs: readonly MethodInput[], run: MethodStep): Promise<ReplicaResult[]>;
 }
 
 /** The configuration's method with fresh weights; `blank` leaves them zero, for a device that computes nothing. */
 export function buildMethod(device: Device, config: TrainConfig, { blank = false } = {}): Method {
+  const parts = methodParts(device, config, { blank });
+  return {
+    ...parts,
+    async step(inputs, run) {
+      const prepared = await parts.prepare(inputs, run);
+      prepared.commit();
+      return [...prepared.results];
+    },
+  };
+}
+
+function methodParts(device: Device, config: TrainConfig, { blank }: { blank: boolean }): Omit<Method, "step"> {
   const shared = {
     batch: config.batchPerReplica,
     replicas: config.replicas,
@@ -51,8 +82,8 @@ export function buildMethod(device: Device, config: TrainConfig, { blank = false
       return {
         model,
         resting: (step) => step < frozenSteps ? frozen : noneRests,
-        step: (inputs, run) =>
-          trainStep(inputs, {
+        prepare: (inputs, run) =>
+          prepareTrainStep(inputs, {
             ...shared,
             ...run,
             model,
@@ -60,6 +91,7 @@ export function buildMethod(device: Device, config: TrainConfig, { blank = false
             temperature,
             frozenPrototypes: run.step < frozenSteps,
           }),
+        follow: (run, given) => followTrainStep({ ...run, model, frozenPrototypes: run.step < frozenSteps }, given),
       };
     }
     case "simclr": {
@@ -73,10 +105,11 @@ export function buildMethod(device: Device, config: TrainConfig, { blank = false
       return {
         model,
         resting: () => noneRests,
-        step(inputs, run) {
+        prepare(inputs, run) {
           const context = { ...shared, ...run, model, temperature };
-          return takeStep(inputs, context, simclr(context));
+          return prepareStep(inputs, context, simclr(context));
         },
+        follow: (run, given) => followStep({ ...run, model }, given),
       };
     }
     case "supervised":
@@ -89,10 +122,11 @@ export function buildMethod(device: Device, config: TrainConfig, { blank = false
       return {
         model,
         resting: () => noneRests,
-        step(inputs, run) {
+        prepare(inputs, run) {
           const context = { ...shared, ...run, model };
-          return takeStep(inputs, context, supervised(context));
+          return prepareStep(inputs, context, supervised(context));
         },
+        follow: (run, given) => followStep({ ...run, model }, given),
       };
     }
   }
