@@ -8,7 +8,7 @@ import { runPolicy, speakingRoles, whoMaySend } from "../actors/who_may_send.ts"
 import { decodeImage } from "../data/decode.ts";
 import { UnreadableImageError } from "../data/source.ts";
 import { admission } from "../wire/admission.ts";
-import { decode, encode } from "../wire/codec.ts";
+import { decode, encode, pack } from "../wire/codec.ts";
 import { WireError } from "../wire/error.ts";
 import { Assembler, framesOf, greetingFrame, readGreeting } from "../wire/frames.ts";
 import { typeOf } from "../wire/head.ts";
@@ -106,9 +106,15 @@ export function receiverOf(type: string): Receive {
   const admit = admission(runPolicy, { peer: id(rule.from[0]), own: id(rule.to[0]), now: () => 0 });
   const assembler = new Assembler(512 * 1024 * 1024, (beginning, length) => admit(typeOf(beginning), length));
   return (frame) => {
-    const bytes = assembler.take(frame);
-    return bytes === undefined ? undefined : decode(bytes);
+    const packed = assembler.take(frame);
+    return packed === undefined ? undefined : decode(packed.head, packed.tensors);
   };
+}
+
+/** The frames of `message` in parts, all its tensors apart, in pieces of at most `bytesMax`. */
+export function piecesOf(message: Message, bytesMax: number): Uint8Array<ArrayBuffer>[] {
+  const packed = pack(message, { wholeBytesMax: 0, apartBytesMin: 1 });
+  return [...framesOf(packed, bytesMax)].map((frame) => new Uint8Array(frame));
 }
 
 /** What happened to the frames of a run of {@linkcode fuzzFrames}. */
@@ -135,14 +141,15 @@ export function fuzzFrames(
   // Small pieces, so that announcements and pieces are mutated too.
   const corpus = samples.map((message) => ({
     type: message.type,
-    whole: [...framesOf(encode(message))].map((frame) => new Uint8Array(frame)),
-    pieces: [...framesOf(encode(message), 24)].map((frame) => new Uint8Array(frame)),
+    whole: [...framesOf({ head: encode(message) })].map((frame) => new Uint8Array(frame)),
+    pieces: piecesOf(message, 24),
+    parts: piecesOf(message, 4_096),
   }));
   const report = { frames: 0, refused: 0, accepted: 0, longestMs: 0, mostBytes: 0 };
   while (report.frames < frames) {
     const number = report.frames;
-    const { type, whole, pieces } = corpus[draw(corpus.length)];
-    const original = draw(4) === 0 ? pieces : whole;
+    const { type, whole, pieces, parts } = corpus[draw(corpus.length)];
+    const original = [whole, whole, pieces, parts][draw(4)];
     const other = corpus[draw(corpus.length)].whole[0];
     const victim = draw(original.length);
     const sent = original.map((frame, index) => index === victim ? mutated(frame, draw, other) : frame);

@@ -1,6 +1,7 @@
 /**
  * Messages to bytes and back, through one msgpackr packer with its extensions off, so that any msgpack reader can follow
- * the wire. Tensors travel as raw `bin` and decode to views of the received bytes. No other file imports msgpackr.
+ * the wire. Small tensors travel as raw `bin` inside the msgpack; large ones lie apart, in memory of their own, and leave
+ * an empty `bin` in their place. No other file imports msgpackr.
  */
 import { Buffer } from "node:buffer";
 import { Packr } from "msgpackr";
@@ -18,43 +19,101 @@ const packr = new Packr({ useRecords: false, moreTypes: false, int64AsType: "num
 /** msgpackr's option that leaves so many bytes (at most 255) free before what it writes. */
 const RESERVE = 2048;
 
+/** A message as it travels: msgpack, and what lies apart from it. */
+export interface Packed {
+  readonly head: Uint8Array<ArrayBuffer>;
+  /**
+   * What belongs in the place of each empty `bin` of `head`, in the order of its fields; absent for a message that is
+   * whole in its head.
+   */
+  readonly tensors?: readonly Uint8Array<ArrayBuffer>[];
+}
+
+/** Bytes of a message in all. */
+export function packedBytes({ head, tensors = [] }: Packed): number {
+  return tensors.reduce((sum, tensor) => sum + tensor.byteLength, head.byteLength);
+}
+
+/** Options of {@linkcode pack}. */
+export interface PackOptions {
+  /** Bytes before the head in its buffer that are free for the caller. @default 0 */
+  room?: number;
+  /** Largest message that is whole in its head. @default 256 KiB */
+  wholeBytesMax?: number;
+  /** Smallest tensor that lies apart. @default 64 KiB */
+  apartBytesMin?: number;
+}
+
+/** Most bytes of the memory that {@linkcode pack} uses again and again. */
+const scratchBytes = 512 * 1024;
+let scratch: Buffer | undefined;
+
 /**
- * The bytes of `message`, valid until changed by nobody: they share memory with nothing that is still in use. `room` bytes
- * before them in their buffer are free.
+ * `message` packed without copying its large tensors, which the caller must not change as long as the result is in use.
+ * The head is valid until the next call only.
  *
  * @throws {WireError} when a value cannot travel (a typed array other than bytes, a date, a function, a cycle).
  */
-export function encode(message: Message, { room = 0 }: { room?: number } = {}): Uint8Array<ArrayBuffer> {
-  const sizes = { bytes: 0 };
-  const value = plain(typeFirst(message), { depth: 0, path: "message", sizes });
-  if (sizes.bytes < 65_536) return packed(value, room);
-  // Given room for its tensors, msgpackr need not grow and copy; afterwards it must not hold on to that room.
-  packr.useBuffer(roomFor(sizes.bytes + 65_536));
+export function pack(
+  message: Message,
+  { room = 0, wholeBytesMax = 256 * 1024, apartBytesMin = 64 * 1024 }: PackOptions = {},
+): Packed {
+  const found: Found = { bytes: 0, bins: [] };
+  const value = plain(typeFirst(message), { depth: 0, path: "message", found });
+  let tensors: Uint8Array<ArrayBuffer>[] | undefined;
+  if (found.bytes > wholeBytesMax) {
+    const apart = found.bins.filter(({ bytes }) => bytes.byteLength >= apartBytesMin || bytes.byteLength === 0);
+    for (const { put } of apart) put(empty);
+    tensors = apart.map(({ bytes }) => bytes);
+    for (const { byteLength } of tensors) found.bytes -= byteLength;
+  }
+  return { head: written(value, { byteLength: found.bytes + room, room }), tensors };
+}
+
+/** `value` as msgpack behind `room` free bytes, in memory that is used again unless it is large. */
+function written(
+  value: unknown,
+  { byteLength, room }: { byteLength: number; room: number },
+): Uint8Array<ArrayBuffer> {
+  // Memory that is used again is in the processor's caches, and its pages are there.
+  const again = scratch ??= memory(scratchBytes);
+  packr.useBuffer(byteLength + 4_096 > scratchBytes ? memory(byteLength + 4_096) : again);
   try {
-    return packed(value, room);
+    const bytes = packr.pack(value, RESERVE + room);
+    return new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset + room, bytes.byteLength - room);
   } finally {
-    packr.useBuffer(roomFor(8_192));
+    // A large message's memory is not held on to.
+    packr.useBuffer(again);
   }
 }
 
+/**
+ * The bytes of `message`, whole, in memory that nobody else uses.
+ *
+ * @throws {WireError} as {@linkcode pack} does.
+ */
+export function encode(message: Message): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(pack(message, { wholeBytesMax: Infinity }).head);
+}
+
+const empty = new Uint8Array(0);
+
 /** Memory that msgpackr can write to: it calls a Buffer's own methods for strings, which a plain Uint8Array lacks. */
-function roomFor(byteLength: number): Buffer {
+function memory(byteLength: number): Buffer {
   return Buffer.allocUnsafeSlow(byteLength);
 }
 
-function packed(value: unknown, room: number): Uint8Array<ArrayBuffer> {
-  const bytes = packr.pack(value, RESERVE + room);
-  return new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset + room, bytes.byteLength - room);
-}
-
 /**
- * The message in `bytes`, checked against the table. Tensors inside are views of `bytes`.
+ * The message in `bytes`, checked against the table, with `tensors` in the places of its empty `bin`s when they are given.
+ * Tensors inside are views of `bytes`.
  *
- * @throws {WireError} for truncated or trailing bytes, foreign types, too deep nesting, or a message that breaks its schema.
+ * @throws {WireError} for truncated or trailing bytes, foreign types, too deep nesting, tensors too many or too few, or a
+ * message that breaks its schema.
  */
-export function decode(bytes: Uint8Array<ArrayBuffer>): Message {
-  if (bytes.byteLength > codecLimits.bytesMax) {
-    throw new WireError(`message of ${bytes.byteLength} bytes is larger than ${codecLimits.bytesMax}`);
+export function decode(bytes: Uint8Array<ArrayBuffer>, tensors?: readonly Uint8Array<ArrayBuffer>[]): Message {
+  const byteLength = packedBytes({ head: bytes, tensors });
+  if (byteLength > codecLimits.bytesMax) {
+    throw new WireError(`message of ${byteLength} bytes is larger than ${codecLimits.bytesMax}`);
   }
   scan(bytes, codecLimits);
   // A Node Buffer would make every decoded tensor a Buffer, whose slice() does not copy.
@@ -65,39 +124,87 @@ export function decode(bytes: Uint8Array<ArrayBuffer>): Message {
   } catch (error) {
     throw new WireError(`message is not msgpack: ${String(error).slice(0, 200)}`);
   }
+  if (tensors !== undefined) {
+    let used = 0;
+    value = filled(value, () => tensors[used++] ?? empty);
+    if (used !== tensors.length) throw new WireError(`message has ${used} places for ${tensors.length} tensors`);
+  }
   return messages.parse(value);
 }
 
-/** Where {@linkcode plain} is, and the tensors' bytes that it has met. */
+/** `value` with `next()` in the place of each empty `bin`, in the order in which {@linkcode plain} meets them. */
+function filled(value: unknown, next: () => Uint8Array): unknown {
+  if (value instanceof Uint8Array) return value.byteLength === 0 ? next() : value;
+  if (Array.isArray(value)) {
+    for (let index = 0; index < value.length; index++) {
+      if (typeof value[index] === "object") value[index] = filled(value[index], next);
+    }
+  } else if (isRecord(value)) {
+    for (const key of Object.keys(value)) {
+      if (typeof value[key] === "object") value[key] = filled(value[key], next);
+    }
+  }
+  return value;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null;
+}
+
+/** What {@linkcode plain} has met: bytes of the message, rather more than less, and its tensors with their places. */
+interface Found {
+  bytes: number;
+  readonly bins: { readonly bytes: Uint8Array<ArrayBuffer>; put(other: Uint8Array): void }[];
+}
+
+/** Where {@linkcode plain} is. */
 interface Place {
   depth: number;
   path: string;
-  sizes: { bytes: number };
+  found: Found;
 }
 
 /** `value` without undefined fields; refuses what msgpackr would write in a way of its own. */
-function plain(value: unknown, place: Place): unknown {
+function plain(value: unknown, { depth, path, found }: Place): unknown {
+  found.bytes += 9;
+  if (typeof value === "string") found.bytes += 3 * value.length;
   if (value === null || typeof value === "boolean" || typeof value === "number" || typeof value === "string") {
     return value;
   }
-  const { depth, path, sizes } = place;
   if (depth > codecLimits.depthMax) throw new WireError(`${path} nests deeper than ${codecLimits.depthMax}`);
   if (value instanceof Uint8Array) {
-    sizes.bytes += value.byteLength;
-    return value;
+    found.bytes += value.byteLength;
+    return isBytes(value) ? value : new Uint8Array(value);
   }
+  const note = (item: unknown, put: (other: Uint8Array) => void) => {
+    if (isBytes(item)) found.bins.push({ bytes: item, put });
+    return item;
+  };
   if (Array.isArray(value)) {
-    return value.map((item, index) => plain(item, { depth: depth + 1, path: `${path}[${index}]`, sizes }));
+    const result: unknown[] = new Array(value.length);
+    for (let index = 0; index < value.length; index++) {
+      const item = plain(value[index], { depth: depth + 1, path: `${path}[${index}]`, found });
+      result[index] = note(item, (other) => result[index] = other);
+    }
+    return result;
   }
   if (typeof value === "object" && isPlainObject(value)) {
     const result: Record<string, unknown> = {};
     for (const [key, item] of Object.entries(value)) {
-      if (item !== undefined) result[key] = plain(item, { depth: depth + 1, path: `${path}.${key}`, sizes });
+      if (item === undefined) continue;
+      found.bytes += 9 + 3 * key.length;
+      const carried = plain(item, { depth: depth + 1, path: `${path}.${key}`, found });
+      result[key] = note(carried, (other) => result[key] = other);
     }
     return result;
   }
-  const found = typeof value === "object" ? value?.constructor?.name ?? "object" : typeof value;
-  throw new WireError(`${path} cannot travel: it is a ${found}; send tensors through toWire()`);
+  const what = typeof value === "object" ? value?.constructor?.name ?? "object" : typeof value;
+  throw new WireError(`${path} cannot travel: it is a ${what}; send tensors through toWire()`);
+}
+
+/** Bytes over memory that is not shared with other threads. */
+function isBytes(value: unknown): value is Uint8Array<ArrayBuffer> {
+  return value instanceof Uint8Array && value.buffer instanceof ArrayBuffer;
 }
 
 function isPlainObject(value: object): boolean {

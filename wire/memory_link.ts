@@ -2,7 +2,7 @@
  * Links inside one process. Every message passes through the codec, so that both ends see what a socket would show them
  * and nobody shares memory by accident.
  */
-import { decode, encode } from "./codec.ts";
+import { decode, pack, type Packed, packedBytes } from "./codec.ts";
 import { WireError } from "./error.ts";
 import { errorText, Inbox, type Link, type LinkLimits, linkLimits } from "./link.ts";
 import type { Message } from "./messages.ts";
@@ -29,23 +29,27 @@ class MemoryLink extends Inbox implements Link {
 
   send(message: Message): void {
     this.assertOpen(this.peer);
-    // Copied, because small messages share one packing buffer and the receiver keeps views.
-    const bytes = new Uint8Array(encode(message));
-    if (bytes.byteLength > this.bounds.messageBytesMax) {
+    const packed = pack(message), byteLength = packedBytes(packed);
+    if (byteLength > this.bounds.messageBytesMax) {
       throw new WireError(
-        `sending "${message.type}" to ${this.peer}: ${bytes.byteLength} bytes are more than ${this.bounds.messageBytesMax}`,
+        `sending "${message.type}" to ${this.peer}: ${byteLength} bytes are more than ${this.bounds.messageBytesMax}`,
       );
     }
-    if (this.bufferedBytes + bytes.byteLength > this.bounds.bufferedBytesMax) {
+    if (this.bufferedBytes + byteLength > this.bounds.bufferedBytesMax) {
       const reason =
         `${this.peer} does not read: ${this.bufferedBytes} bytes wait, at most ${this.bounds.bufferedBytesMax} may`;
       this.close(reason);
       throw new WireError(`sending "${message.type}": ${reason}`);
     }
-    this.bufferedBytes += bytes.byteLength;
+    this.bufferedBytes += byteLength;
+    // The receiver keeps views.
+    const copied: Packed = {
+      head: new Uint8Array(packed.head),
+      tensors: packed.tensors?.map((tensor) => new Uint8Array(tensor)),
+    };
     queueMicrotask(() => {
-      this.bufferedBytes -= bytes.byteLength;
-      this.other?.receive(bytes);
+      this.bufferedBytes -= byteLength;
+      this.other?.receive(copied);
     });
   }
 
@@ -59,9 +63,9 @@ class MemoryLink extends Inbox implements Link {
     });
   }
 
-  receive(bytes: Uint8Array<ArrayBuffer>): void {
+  receive({ head, tensors }: Packed): void {
     try {
-      this.deliver(decode(bytes));
+      this.deliver(decode(head, tensors));
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
       this.close(`bad message from ${this.peer}: ${errorText(error)}`);

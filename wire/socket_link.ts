@@ -5,7 +5,7 @@
  */
 import { deadline } from "@std/async/deadline";
 import { admission, type Admit, type Policy } from "./admission.ts";
-import { decode, encode } from "./codec.ts";
+import { decode, pack, packedBytes } from "./codec.ts";
 import { WireError } from "./error.ts";
 import { Assembler, frameBytesMax, frameRoom, framesOf, greetingFrame, readGreeting } from "./frames.ts";
 import { Gate } from "./gate.ts";
@@ -259,13 +259,13 @@ class SocketLink extends Inbox implements Link {
 
   send(message: Message): void {
     this.assertOpen(this.peer);
-    const bytes = encode(message, { room: frameRoom });
-    if (bytes.byteLength > this.#bounds.messageBytesMax) {
+    const packed = pack(message, { room: frameRoom }), byteLength = packedBytes(packed);
+    if (byteLength > this.#bounds.messageBytesMax) {
       throw new WireError(
-        `sending "${message.type}" to ${this.peer}: ${bytes.byteLength} bytes are more than ${this.#bounds.messageBytesMax}`,
+        `sending "${message.type}" to ${this.peer}: ${byteLength} bytes are more than ${this.#bounds.messageBytesMax}`,
       );
     }
-    if (this.bufferedBytes + bytes.byteLength > this.#bounds.bufferedBytesMax) {
+    if (this.bufferedBytes + byteLength > this.#bounds.bufferedBytesMax) {
       const reason =
         `${this.peer} does not read: ${this.bufferedBytes} bytes wait, at most ${this.#bounds.bufferedBytesMax} may`;
       this.close(reason);
@@ -275,7 +275,8 @@ class SocketLink extends Inbox implements Link {
     if (this.socket.readyState !== WebSocket.OPEN) {
       throw new WireError(`sending "${message.type}" to ${this.peer}: the connection is closing`);
     }
-    for (const frame of framesOf(bytes, frameBytesMax, { room: true })) this.socket.send(frame);
+    // The socket copies what it is given before send() returns.
+    for (const frame of framesOf(packed, frameBytesMax, { room: true })) this.socket.send(frame);
   }
 
   close(reason: string): void {
@@ -290,8 +291,8 @@ class SocketLink extends Inbox implements Link {
     let message: Message | undefined;
     try {
       if (!(data instanceof ArrayBuffer)) throw new WireError("text frame");
-      const bytes = this.#assembler.take(new Uint8Array(data));
-      if (bytes !== undefined) message = decode(bytes);
+      const packed = this.#assembler.take(new Uint8Array(data));
+      if (packed !== undefined) message = decode(packed.head, packed.tensors);
     } catch (error) {
       return this.close(`bad message from ${this.peer}: ${errorText(error)}`);
     }

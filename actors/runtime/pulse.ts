@@ -53,7 +53,7 @@ export function startPulse({ id, to, url, token, tls, policy }: PulseOptions): (
   const worker = new Worker(`data:text/javascript,${encodeURIComponent(program)}`, { type: "module", name: "pulse" });
   // What goes wrong there ends the pulse, not the actor.
   worker.addEventListener("error", (event) => event.preventDefault());
-  const [pulse] = framesOf(encode({ type: "pulse" }));
+  const [pulse] = framesOf({ head: encode({ type: "pulse" }) });
   const connect = () =>
     worker.postMessage({
       url,

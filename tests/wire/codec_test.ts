@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { codecLimits, decode, encode } from "../../wire/codec.ts";
+import { codecLimits, decode, encode, pack, packedBytes } from "../../wire/codec.ts";
 import { WireError } from "../../wire/error.ts";
 import type { Message } from "../../wire/messages.ts";
 import { f32FromWire, toWire } from "../../wire/tensor.ts";
@@ -13,14 +13,51 @@ function withValue(...value: number[]): Uint8Array<ArrayBuffer> {
   return new Uint8Array([0x82, ...text("type"), ...text("ping"), ...text("count"), ...value]);
 }
 
-Deno.test("encode() leaves the room asked for before a message, small or large, and writes the same bytes", () => {
+Deno.test("pack() leaves the room asked for before a message, and writes the same bytes as encode()", () => {
   for (const length of [3, 40_000]) {
-    const message = { type: "reduced", key: "k", values: toWire(new Float32Array(length).fill(1.5)) } as const;
-    const plain = encode(message), roomy = encode(message, { room: 4 });
-    assert(roomy.byteOffset >= 4);
-    assertEquals(roomy, plain);
-    assertEquals(decode(roomy), message);
+    const message = { type: "weights-part", name: "w", tensor: toWire(new Float32Array(length).fill(1.5)) } as const;
+    const plain = encode(message), { head, tensors } = pack(message, { room: 4 });
+    assert(head.byteOffset >= 4);
+    assertEquals([head, tensors], [plain, undefined]);
+    assertEquals(decode(head), message);
   }
+});
+
+Deno.test("pack() leaves large tensors where they are, small ones and all other fields in the head", () => {
+  const large = new Float32Array(100_000).map((_, index) => index), small = new Float32Array([1, 2]);
+  const images = [large, small, new Float32Array(), large].map((values, index) => ({
+    name: String(index),
+    bytes: toWire(values),
+  }));
+  const message: Message = { type: "extract", batch: 3, size: 8, images };
+  const packed = pack(message);
+  assertEquals(packed.tensors?.map(({ buffer, byteLength }) => [buffer === large.buffer, byteLength]), [
+    [true, 400_000],
+    [false, 0],
+    [true, 400_000],
+  ]);
+  assert(packed.head.byteLength < 500);
+  assertEquals(packedBytes(packed), packed.head.byteLength + 800_000);
+  const decoded = decode(packed.head, packed.tensors);
+  assertEquals(decoded, message);
+  assert(decoded.type === "extract" && decoded.images[0].bytes.bytes.buffer === large.buffer);
+});
+
+Deno.test("a large message without tensors is packed in parts too, and keeps its empty bytes", () => {
+  const message: Message = { type: "save", step: 1, progress: { text: "π".repeat(400_000), none: new Uint8Array() } };
+  const { head, tensors } = pack(message);
+  assertEquals(tensors, [new Uint8Array()]);
+  assertEquals(decode(head, tensors), message);
+});
+
+Deno.test("decode() refuses tensors too many, too few or of another size than their fields tell", () => {
+  const tensor = new Uint8Array(400_000);
+  const { head } = pack({ type: "weights-part", name: "w", tensor: toWire(tensor) });
+  for (const tensors of [[], [tensor, tensor]]) {
+    assertThrows(() => decode(head, tensors), WireError, `message has 1 places for ${tensors.length} tensors`);
+  }
+  assertThrows(() => decode(head, [tensor.subarray(1)]), WireError, "byte length must match dtype and shape");
+  assertThrows(() => decode(head), WireError, "byte length must match dtype and shape");
 });
 
 Deno.test("decode() gives back what encode() took", () => {

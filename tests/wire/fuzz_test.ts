@@ -1,5 +1,13 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { fuzzFrames, fuzzGreetings, fuzzImages, originalImages, receiverOf, samples } from "../../tools/fuzz.ts";
+import {
+  fuzzFrames,
+  fuzzGreetings,
+  fuzzImages,
+  originalImages,
+  piecesOf,
+  receiverOf,
+  samples,
+} from "../../tools/fuzz.ts";
 import { encode } from "../../wire/codec.ts";
 import { WireError } from "../../wire/error.ts";
 import { framesOf } from "../../wire/frames.ts";
@@ -14,7 +22,7 @@ Deno.test("100,000 mutated frames crash nothing and take no memory over 64 MiB e
 Deno.test("every truncation of a valid frame is refused, at every byte of every sample", () => {
   let cuts = 0;
   for (const message of samples) {
-    const [frame] = [...framesOf(encode(message))];
+    const [frame] = [...framesOf({ head: encode(message) })];
     assertEquals(receiverOf(message.type)(frame.slice())?.type, message.type);
     for (let length = 0; length < frame.byteLength; length++) {
       assertThrows(() => receiverOf(message.type)(frame.slice(0, length)), WireError);
@@ -26,10 +34,12 @@ Deno.test("every truncation of a valid frame is refused, at every byte of every 
 
 Deno.test("a long message that is cut off anywhere among its pieces is never delivered", () => {
   for (const message of samples) {
-    const pieces = [...framesOf(encode(message), 24)];
-    const receive = receiverOf(message.type);
-    for (const piece of pieces.slice(0, -1)) assertEquals(receive(piece.slice()), undefined);
-    assertEquals(receive(pieces[pieces.length - 1].slice())?.type, message.type);
+    for (const bytesMax of [24, 4_096]) {
+      const pieces = piecesOf(message, bytesMax);
+      const receive = receiverOf(message.type);
+      for (const piece of pieces.slice(0, -1)) assertEquals(receive(piece.slice()), undefined);
+      assertEquals(receive(pieces[pieces.length - 1].slice()), message);
+    }
   }
 });
 
@@ -42,7 +52,7 @@ Deno.test("an announcement of 512 MiB takes no memory before its bytes come", ()
   receive(announcement);
   assert(Deno.memoryUsage().external - before < 1024 * 1024);
   const [first] = framesOf(
-    encode({ type: "contribute", key: "k", slots: 1, low: 0, high: 1, values: samplesTensor() }),
+    { head: encode({ type: "contribute", key: "k", slots: 1, low: 0, high: 1, values: samplesTensor() }) },
   );
   receive(first.slice(1 + (first[0] >> 4)));
   assert(Deno.memoryUsage().external - before <= 64 * 1024 * 1024 + 65_536);
