@@ -8,8 +8,9 @@ import { inLaunches, numberOn } from "../launches.ts";
 import { type Tensor, zeros } from "../tensor.ts";
 
 /**
- * The fingerprints' numbers, `[tensors, 2]`, of tensors that lie on one device; the caller reads and frees them. They are
- * u32 in the guise of f32: {@linkcode fingerprintHex} takes them as they come from `readTensors`.
+ * The fingerprints' numbers, `[tensors, 2]`, of tensors that lie on one device; the caller reads and frees them. Rows of
+ * tensors whose size four divides come first, each kind in the order given. They are u32 in the guise of f32:
+ * {@linkcode fingerprintHex} takes them as they come from `readTensors`.
  *
  * @throws {RangeError} When there are no tensors.
  */
@@ -19,13 +20,17 @@ export function fingerprint(tensors: readonly Tensor[]): Tensor {
   }
   const { device } = tensors[0];
   const sums = zeros(device, [tensors.length, FINGERPRINT_WORDS]);
-  inLaunches(tensors, { device, shared: 2, each: 1 }, (some, first) => {
-    device.run(fingerprintWords(some.map(({ size }) => size)), [
-      numberOn(device, first),
-      sums.buffer,
-      ...some.map(({ buffer }) => buffer),
-    ]);
-  });
+  const isWide = ({ size }: Tensor) => size % 4 === 0;
+  const wide = tensors.filter(isWide), others = tensors.filter((tensor) => !isWide(tensor));
+  for (const [kind, before] of [[wide, 0], [others, wide.length]] as const) {
+    inLaunches(kind, { device, shared: 2, each: 1 }, (some, first) => {
+      device.run(fingerprintWords(some.map(({ size }) => size)), [
+        numberOn(device, before + first),
+        sums.buffer,
+        ...some.map(({ buffer }) => buffer),
+      ]);
+    });
+  }
   return sums;
 }
 
