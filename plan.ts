@@ -4,7 +4,7 @@
  */
 import { learningRateAt } from "./actors/step_record.ts";
 import { PLATEAU_START } from "./optim/schedule.ts";
-import { seatReplicas } from "./actors/seats.ts";
+import { seatReplicas, trainerIds } from "./actors/seats.ts";
 import { ConfigError, globalBatch, type TrainConfig } from "./config.ts";
 import { formatPlan } from "./plan/format.ts";
 import { type MemoryPlan, planMemory } from "./plan/memory.ts";
@@ -103,7 +103,7 @@ export function planRun(config: TrainConfig, options: PlanOptions = {}): Plan {
     );
   }
   const network = summarizeNetwork(config);
-  const seats = seatReplicas(replicas, trainers);
+  const seats = seatReplicas(replicas, trainerIds(trainers));
   const replicasPerTrainer = Math.max(...seats.map(({ low, high }) => high - low));
   const plans = seats.map((seat) => planTraffic(config, { network, seat }));
   const sent = (links: readonly LinkPlan[]) => links.reduce((sum, { bytes }) => sum + bytes, 0);

@@ -7,6 +7,7 @@ import { f32Of, f32Tensor, type SafeTensor } from "../checkpoint/safetensors.ts"
 import { parseConfig, type TrainConfig } from "../config.ts";
 import type { Message } from "../wire/messages.ts";
 import { f32FromWire, toWire } from "../wire/tensor.ts";
+import { cutOff, regrouped } from "./membership.ts";
 import type { Behavior, Effect } from "./runtime/behavior.ts";
 import { mathsDigest, runFolder } from "./run_identity.ts";
 import { actorIds } from "./seats.ts";
@@ -14,13 +15,14 @@ import { actorIds } from "./seats.ts";
 /** A snapshot being collected. */
 interface Snapshot {
   progress: Record<string, unknown> | undefined;
+  /** The trainer that sends it. */
+  by: string | undefined;
   pinned: readonly number[];
   readonly model: Map<string, SafeTensor>;
   readonly optimizer: Map<string, SafeTensor>;
-  /** Parts received from each trainer. */
-  readonly received: Map<string, number>;
-  /** Digest of each trainer that has sent everything. */
-  readonly digests: Map<string, string>;
+  received: number;
+  /** Whether all parts were sent. */
+  complete: boolean;
 }
 
 interface CheckpointerState {
@@ -48,13 +50,13 @@ export function checkpointerBehavior(
           state.store = openStore(state.config);
           return [state, [{ kind: "send", to: from, message: { type: "ready", detail: "" } }]];
         case "save":
-          snapshotOf(state, message.step).pinned = message.pinned ?? [];
-          snapshotOf(state, message.step).progress = message.progress;
-          return [state, write(state, message.step)];
+          return [state, save(state, message)];
         case "snapshot-part":
-          return [state, take(state, message, from)];
+          return [state, take(state, message)];
         case "snapshot-end":
           return [state, finish(state, message, from)];
+        case "regroup":
+          return [state, regroup(state, message)];
         case "saved":
           return [state, [{ kind: "send", to: actorIds.controller, message }]];
         case "load":
@@ -76,37 +78,52 @@ function snapshotOf(state: CheckpointerState, step: number): Snapshot {
   const snapshot = state.snapshots.get(step) ??
     {
       progress: undefined,
+      by: undefined,
       pinned: [],
       model: new Map(),
       optimizer: new Map(),
-      received: new Map(),
-      digests: new Map(),
+      received: 0,
+      complete: false,
     };
   state.snapshots.set(step, snapshot);
   return snapshot;
 }
 
-function take(state: CheckpointerState, message: Extract<Message, { type: "snapshot-part" }>, from: string): Effect[] {
+function save(state: CheckpointerState, message: Extract<Message, { type: "save" }>): Effect[] {
+  const snapshot = snapshotOf(state, message.step);
+  snapshot.pinned = message.pinned ?? [];
+  snapshot.progress = message.progress;
+  snapshot.by = message.by;
+  return write(state, message.step);
+}
+
+/** Of another trainer than the one that was lost in the middle, the parts are the same numbers. */
+function take(state: CheckpointerState, message: Extract<Message, { type: "snapshot-part" }>): Effect[] {
   const snapshot = snapshotOf(state, message.step);
   const { file, name, tensor } = message.part;
   snapshot[file].set(name, f32Tensor(f32FromWire(tensor), tensor.shape));
-  snapshot.received.set(from, (snapshot.received.get(from) ?? 0) + 1);
+  snapshot.received += 1;
   return [];
 }
 
 function finish(state: CheckpointerState, message: Extract<Message, { type: "snapshot-end" }>, from: string): Effect[] {
   const snapshot = snapshotOf(state, message.step);
-  const received = snapshot.received.get(from) ?? 0;
-  if (received !== message.parts) {
-    throw new RangeError(`Snapshot of step ${message.step} from ${from} has ${received} of ${message.parts} parts`);
+  if (snapshot.received !== message.parts) {
+    throw new RangeError(
+      `Snapshot of step ${message.step} from ${from} has ${snapshot.received} of ${message.parts} parts`,
+    );
   }
-  snapshot.digests.set(from, message.digest);
-  const digests = new Set(snapshot.digests.values());
-  if (digests.size > 1) {
-    const list = [...snapshot.digests].map(([id, digest]) => `${id} ${digest.slice(0, 16)}`).join(", ");
-    throw new Error(`Trainers differ in their weights before step ${message.step}: ${list}; nothing was written`);
-  }
+  snapshot.complete = true;
   return write(state, message.step);
+}
+
+/** Snapshots of trainers that are gone are no longer waited for; the controller has them taken anew. */
+function regroup(state: CheckpointerState, message: Extract<Message, { type: "regroup" }>): Effect[] {
+  state.trainers = message.trainers.map(({ id }) => id);
+  for (const [step, { by, complete }] of state.snapshots) {
+    if (!complete && (by === undefined || !state.trainers.includes(by))) state.snapshots.delete(step);
+  }
+  return [...cutOff(message), regrouped(message.epoch)];
 }
 
 /** Writes the snapshot of `step` once every part is there. */
@@ -115,7 +132,7 @@ function write(state: CheckpointerState, step: number): Effect[] {
   const snapshot = snapshotOf(state, step);
   const { progress } = snapshot;
   if (config === undefined || store === undefined || progress === undefined) return [];
-  if (state.trainers.some((id) => !snapshot.digests.has(id))) return [];
+  if (!snapshot.complete) return [];
   state.snapshots.delete(step);
   return [{
     kind: "task",

@@ -12,16 +12,28 @@ import {
   countsWhileHalting,
   halted,
   haltTimeoutMs,
+  lossesBefore,
   mayRestart,
-  noteProgress,
   rootCause,
 } from "./recovery.ts";
-import { learningRateAt, lossFault, nextPlateau, repetitionFault, type StepDone, stepRecord } from "./step_record.ts";
+import { configureLate, goneWith, isReady, lateNewcomers, mayMend } from "./regroup.ts";
+import { RegroupDriver } from "./regroup_driver.ts";
+import { nextPlateau } from "./step_record.ts";
+import { StepDriver } from "./step_driver.ts";
 import type { ActorId, Behavior, Effect } from "./runtime/behavior.ts";
 import * as probing from "./probing.ts";
-import { configureOrders, saveOrders, startOrders, stopOrders } from "./start_orders.ts";
-import { actorIds, placeActors, seatReplicas, trainersFor } from "./seats.ts";
-import { alarm, type Cause, lateCause, lostCause, pulseCause, pulseWatchMs, silentCause } from "./watch.ts";
+import { configureOrders, startOrders, stopOrders } from "./start_orders.ts";
+import { actorIds, placeActors, seatReplicas, trainerIds, trainersFor } from "./seats.ts";
+import {
+  alarm,
+  brokenCause,
+  type Cause,
+  lateCause,
+  lostCause,
+  pulseCause,
+  pulseWatchMs,
+  silentCause,
+} from "./watch.ts";
 import {
   type ControllerOptions,
   type ControllerPorts,
@@ -50,7 +62,18 @@ export function controllerBehavior(options: ControllerOptions, ports: Controller
 
 /** Decisions of the controller; all that changes is in the state given to each call. */
 class Controller {
-  constructor(readonly options: ControllerOptions, readonly ports: ControllerPorts) {}
+  readonly #steps: StepDriver;
+  readonly #members: RegroupDriver;
+
+  constructor(readonly options: ControllerOptions, readonly ports: ControllerPorts) {
+    this.#steps = new StepDriver(options, ports, {
+      end: (state) => this.#end(state),
+      fail: (state, cause, about) => this.#fail(state, cause, about),
+      giveUp: (state, cause) => this.#giveUp(state, { ...cause, host: state.placements[0].host }),
+      regroup: (state, change) => this.#members.regroup(state, change),
+    });
+    this.#members = new RegroupDriver(options, ports, (state) => this.#steps.next(state));
+  }
 
   get #config(): TrainConfig {
     return this.options.config;
@@ -84,7 +107,8 @@ class Controller {
       case "ready":
         this.ports.emit({ kind: "ready", actor: from, detail: message.detail });
         state.ready.add(from);
-        return this.#whenReady(state);
+        isReady(state, from, this.ports.now());
+        return [...this.#whenReady(state), ...this.#members.whenEpochStands(state)];
       case "loaded":
         state.loaded = true;
         state.step = message.step;
@@ -93,15 +117,27 @@ class Controller {
         this.ports.emit({ kind: "resumed", step: message.step, notes: message.notes });
         return this.#whenRestored(state);
       case "restored":
+        if (message.epoch !== undefined) {
+          return message.epoch === state.epoch
+            ? this.#members.followed(state, { id: from, step: message.step - 1 })
+            : [];
+        }
         state.restored.add(from);
         return this.#whenRestored(state);
-      case "step-done":
-        return this.#stepDone(state, { trainer: from, report: message });
+      case "followed":
+        return message.epoch === state.epoch ? this.#members.followed(state, { id: from, step: message.step }) : [];
+      case "prepared":
+        return this.#steps.prepared(state, { trainer: from, report: message });
       case "assignment":
-        state.perplexity.set(message.step, message.perplexity);
-        return this.#whenStepDone(state);
+        return this.#steps.assigned(state, message);
+      case "regrouped":
+        if (message.epoch === state.epoch) state.regrouping.waiting.delete(from);
+        return this.#members.whenEpochStands(state);
+      case "leaving":
+        if (state.hosts.includes(from)) state.leaving.add(from);
+        return [];
       case "saved":
-        return this.#saved(state, message);
+        return this.#steps.saved(state, message);
       case "images-replaced":
         this.ports.emit({ kind: "images-replaced", step: message.step, images: message.images });
         return [];
@@ -132,6 +168,8 @@ class Controller {
       if (state.phase === "halting") {
         return this.#hostLost(state, { host: message.actor, error: `exit code ${message.code}` });
       }
+      // The end of a process that another has replaced.
+      if ((message.attempt ?? Infinity) < (state.starts.get(message.actor) ?? 0)) return [];
       state.tails.set(message.actor, message.lines);
       const error = `its process ended with exit code ${message.code}`;
       return this.#fail(state, { actor: message.actor, error, lines: message.lines });
@@ -143,6 +181,10 @@ class Controller {
       state.lost.set(message.peer, message.reason);
       return [alarm("lost", lostLinkGraceMs)];
     }
+    if (message.type === "unreachable" && state.phase === "training" && state.urls.has(from)) {
+      if (state.urls.has(message.peer)) state.broken.set(message.peer, from);
+      return [alarm("broken", lostLinkGraceMs)];
+    }
     return [];
   }
 
@@ -152,10 +194,10 @@ class Controller {
     if (joined.host === actorIds.localHost) state.hosts.unshift(joined.host);
     else state.hosts.push(joined.host);
     this.ports.emit({ kind: "host-joined", ...joined });
+    if (state.phase === "training" || state.phase === "regrouping") return this.#members.fillUp(state);
     if (state.phase !== "hosts") {
-      // Its turn comes with the next start of the actors: at the end of this step, or of the restart under way.
-      state.moving = state.phase !== "halting";
-      const awaited = !state.moving && joined.host === actorIds.localHost && state.halting.size === 0;
+      // Its turn comes with the next start of the actors, or when those under way are at work.
+      const awaited = state.phase === "halting" && joined.host === actorIds.localHost && state.halting.size === 0;
       return awaited ? this.#whenHalted(state) : [];
     }
     if (state.hosts.length < this.options.hosts || state.hosts[0] !== actorIds.localHost) return [];
@@ -170,9 +212,9 @@ class Controller {
       hosts: state.hosts.length,
       planned: this.options.hosts,
     });
-    state.seats = seatReplicas(replicas, trainers);
+    state.seats = seatReplicas(replicas, trainerIds(trainers));
     state.placements = placeActors(state.hosts, { trainers, shards: cluster.syncShards, method: method.name });
-    this.ports.emit({ kind: "starting", actors: state.placements });
+    this.ports.emit({ kind: "starting", actors: [...state.placements], attempt: state.attempt });
     const orders = startOrders(state, this.#config);
     return [...orders, alarm("starting", cluster.startTimeoutMs)];
   }
@@ -181,6 +223,7 @@ class Controller {
     state.urls.set(actor.id, actor.url);
     state.pids.set(actor.id, actor.pid);
     this.ports.emit({ kind: "started", actor: actor.id, pid: actor.pid });
+    if (state.phase === "training" || state.phase === "regrouping") return configureLate(state, actor.id, this.options);
     if (state.phase !== "starting") return [];
     const expected = state.placements.map((placement) => placement.id);
     if (missing(expected, state.urls).length > 0) return [];
@@ -223,79 +266,13 @@ class Controller {
     state.phase = "training";
     if (state.firstStepAt === 0) state.firstStepAt = this.ports.now();
     const cancels = ["configuring", "restoring"].map((name): Effect => ({ kind: "cancel-timer", name }));
-    return [...cancels, ...this.#nextStep(state)];
-  }
-
-  /** Starts the step that `state.step` names, or what has to come before it, or the end. */
-  #nextStep(state: ControllerState): Effect[] {
-    const { everySteps } = this.#config.checkpoint;
-    const over = state.step >= state.steps || state.interrupted;
-    const due = over || state.moving || probing.probeDue(this.#config, state) && state.stepsTaken > 0 ||
-      (everySteps > 0 && state.step > 0 && state.step % everySteps === 0 && state.stepsTaken > 0);
-    const known = state.saved?.step === state.step;
-    // One checkpoint at a time: the next waits for the one being written; training goes on beside it until then.
-    state.heldBack = due && !known && state.saving !== undefined;
-    if (state.heldBack) return [];
-    if (over) return known ? this.#end(state) : this.#save(state);
-    if (state.moving) return known ? this.#move(state) : this.#save(state);
-    const save = due && !known ? this.#save(state) : [];
-    state.stepAt = this.ports.now();
-    state.stepping = true;
-    state.learningRate = learningRateAt(this.#config, state.step, { steps: state.steps, plateau: state.plateau });
-    const order: Message = { type: "step", step: state.step, learningRate: state.learningRate };
-    const orders = state.seats.map((seat): Effect => ({ kind: "send", to: seat.id, message: order }));
-    return [...save, ...orders, alarm("step", this.#config.cluster.stepTimeoutMs)];
-  }
-
-  /** Has the state before step `state.step` written; training goes on meanwhile. */
-  #save(state: ControllerState): Effect[] {
-    state.saving = state.step;
-    return [...saveOrders(state), alarm("saving", this.#config.cluster.stepTimeoutMs)];
-  }
-
-  #saved(state: ControllerState, saved: { step: number; folder: string; digest: string }): Effect[] {
-    const { step, folder, digest } = saved;
-    state.saved = { step, folder, digest };
-    state.saving = undefined;
-    this.ports.emit({ kind: "saved", step, folder, digest });
-    const last = state.interrupted || state.step >= state.steps || state.moving;
-    const waiting = state.heldBack || !state.stepping && last;
-    const probe = probing.snapshotSaved(state, saved, this);
-    return [{ kind: "cancel-timer", name: "saving" }, ...probe, ...(waiting ? this.#nextStep(state) : [])];
-  }
-
-  #stepDone(state: ControllerState, done: { trainer: string; report: StepDone }): Effect[] {
-    if (done.report.step !== state.step) return [];
-    state.reports.set(done.trainer, done.report);
-    return this.#whenStepDone(state);
-  }
-
-  #whenStepDone(state: ControllerState): Effect[] {
-    const perplexity = this.#config.method.name === "swav" ? state.perplexity.get(state.step) : 0;
-    const waiting = missing(state.seats.map((seat) => seat.id), state.reports);
-    if (waiting.length > 0 || perplexity === undefined || state.reports.size === 0) return [];
-    const record = stepRecord(state, { config: this.#config, perplexity, now: this.ports.now() });
-    const fault = repetitionFault(state);
-    if (fault !== undefined) return this.#fail(state, fault);
-    state.stepping = false;
-    state.reports.clear();
-    state.perplexity.delete(state.step);
-    if (!Number.isFinite(record.loss)) {
-      const error = lossFault(this.#config, record);
-      return this.#giveUp(state, { actor: state.seats[0].id, host: state.placements[0].host, error, lines: [] });
-    }
-    this.ports.emit({ kind: "step", record, steps: state.steps });
-    state.plateau = nextPlateau.after(this.#config, state.plateau, record.loss);
-    state.step += 1;
-    state.stepsTaken += 1;
-    noteProgress(state);
-    if (this.options.stopBeforeStep === state.step) state.interrupted = true;
-    return [{ kind: "cancel-timer", name: "step" }, ...this.#nextStep(state)];
+    return [...cancels, ...this.#members.fillUp(state), ...this.#steps.next(state)];
   }
 
   #interrupt(state: ControllerState): Effect[] {
     state.interrupted = true;
-    if (state.phase === "training") return [];
+    // After the step, which may be begun anew with others.
+    if (state.phase === "training" || state.phase === "regrouping") return [];
     return this.#end(state);
   }
 
@@ -319,6 +296,7 @@ class Controller {
       return [alarm("pulse", pulseWatchMs), ...this.#mayFail(state, pulseCause(state, this.ports.now()))];
     }
     if (name === "lost") return this.#mayFail(state, lostCause(state));
+    if (name === "broken") return this.#mayFail(state, brokenCause(state));
     const enough = this.options.hostsMs !== undefined && state.hosts[0] === actorIds.localHost;
     if (name === "hosts" && state.phase === "hosts" && enough) return this.#startActors(state);
     const wait = waitOf(state, name, this.options.hosts);
@@ -328,34 +306,45 @@ class Controller {
   #watch(state: ControllerState): Effect[] {
     const now = this.ports.now();
     this.ports.emit({ kind: "status", status: statusOf(state, now) });
-    const silent = silentCause(state, now);
-    return silent === undefined ? [alarm("watch", watchMs)] : this.#fail(state, silent);
+    const limitMs = this.#config.cluster.startTimeoutMs;
+    const late = lateNewcomers(state, { now, limitMs }).flatMap((actor) =>
+      this.#members.newcomerLost(state, { actor, error: `not ready to take part within ${limitMs} ms`, lines: [] })
+    );
+    return [...late, alarm("watch", watchMs), ...this.#mayFail(state, silentCause(state, now))];
   }
 
   #mayFail(state: ControllerState, cause: Cause | undefined): Effect[] {
     return cause === undefined ? [] : this.#fail(state, cause);
   }
 
-  #fail(state: ControllerState, cause: Cause): Effect[] {
+  #fail(
+    state: ControllerState,
+    cause: Cause,
+    { strays, mendable = true }: { strays?: readonly string[]; mendable?: boolean } = {},
+  ): Effect[] {
     // All steps are taken and saved.
     if (state.phase === "judging") return this.#finish(state);
+    if (state.joining.has(cause.actor)) return this.#members.newcomerLost(state, cause);
     const host = state.placements.find(({ id }) => id === cause.actor)?.host ?? cause.actor;
     const failure: RunFailure = { ...cause, host };
     const restartsMax = this.#config.cluster.restarts;
+    const losses = lossesBefore(state, cause.actor, this.ports.now());
+    if (mendable && losses < restartsMax && mayMend(state, cause.actor, losses)) {
+      const { relinked } = cause;
+      const lost = relinked === undefined ? strays ?? goneWith(state, cause.actor) : [];
+      const hosts = state.hosts.includes(cause.actor) ? [cause.actor] : [];
+      return this.#members.regroup(state, { failure, lost, hosts, relinked });
+    }
     const replaceable = cause.actor !== actorIds.localHost || this.ports.replaceLocalHost !== undefined;
-    if (state.interrupted || !replaceable || !mayRestart(state, restartsMax)) return this.#giveUp(state, failure);
-    const effects = beginRestart(state, failure);
+    if (state.interrupted || !replaceable || losses >= restartsMax || !mayRestart(state)) {
+      return this.#giveUp(state, failure);
+    }
+    const effects = beginRestart(state, failure, this.ports.now());
     const restart = state.restarts.taken;
     this.ports.emit({ kind: "restarting", failure, restart, restartsMax, delayMs: backoffMs(restart) });
     if (failure.actor === actorIds.localHost) this.ports.replaceLocalHost?.();
     const wait = state.halting.size === 0 ? this.#whenHalted(state) : [alarm("halting", haltTimeoutMs)];
     return [...effects, alarm("watch", watchMs), ...wait];
-  }
-
-  /** Starts all actors anew with the hosts that there are now; the state before this step is in a checkpoint. */
-  #move(state: ControllerState): Effect[] {
-    this.ports.emit({ kind: "moving", step: state.step, hosts: [...state.hosts] });
-    return [...beginRestart(state), alarm("watch", watchMs), alarm("halting", haltTimeoutMs)];
   }
 
   #halted(state: ControllerState, host: string): Effect[] {

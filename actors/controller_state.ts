@@ -7,6 +7,7 @@ import { PLATEAU_START, type PlateauState } from "../optim/schedule.ts";
 import type { ActorStatus, RunEvent, RunStatus } from "./events.ts";
 import { evaluatorStatus, noProbing, type Probing } from "./probing.ts";
 import { NO_RESTARTS, type Restarts } from "./recovery.ts";
+import type { Newcomer, Regrouping } from "./regroup.ts";
 import { actorIds, type Placement, type TrainerSeat } from "./seats.ts";
 import type { StepDone } from "./step_record.ts";
 
@@ -39,10 +40,33 @@ export interface ControllerPorts {
 
 /** The controller's memory. */
 export interface ControllerState {
-  phase: "hosts" | "halting" | "starting" | "configuring" | "restoring" | "training" | "judging" | "ended";
+  phase:
+    | "hosts"
+    | "halting"
+    | "starting"
+    | "configuring"
+    | "restoring"
+    | "training"
+    | "regrouping"
+    | "judging"
+    | "ended";
   hosts: string[];
-  /** Number of this start of all actors, counted through the whole run. */
+  /** Number of the newest start of an actor, or change of who takes part, counted through the whole run. */
   attempt: number;
+  /** Membership epoch: the attempt with which who takes part last changed. */
+  epoch: number;
+  /** Number of the start of each actor that is placed. */
+  readonly starts: Map<string, number>;
+  /** Trainers on their way to replicas. */
+  readonly joining: Map<string, Newcomer>;
+  /** Whose answers the epoch waits for. */
+  regrouping: Regrouping;
+  /** Actors that others have lost the link to, and who said so. */
+  readonly broken: Map<string, string>;
+  /** Hosts that are about to go. */
+  readonly leaving: Set<string>;
+  /** Whether the next step waits for a newcomer that lags behind. */
+  held: boolean;
   /** That of this controller's first start. */
   readonly firstAttempt: number;
   restarts: Restarts;
@@ -74,8 +98,6 @@ export interface ControllerState {
   step: number;
   /** Whether trainers are at the step. */
   stepping: boolean;
-  /** Whether a host has joined that carries no actor yet. */
-  moving: boolean;
   /** The step that this run began or was resumed with. */
   startedAt: number;
   /** Steps taken since this start or restart. */
@@ -91,6 +113,10 @@ export interface ControllerState {
   firstStepAt: number;
   /** Step whose checkpoint is being written. */
   saving: number | undefined;
+  /** The trainer that gives the state for it. */
+  savedBy: string;
+  /** Whether a checkpoint was lost on its way, and is to be taken anew. */
+  owed: boolean;
   saved: { step: number; folder: string; digest: string } | undefined;
   /** Whether the next step waits for the checkpoint being written. */
   heldBack: boolean;
@@ -104,6 +130,13 @@ export function initialState(attempt = 0): ControllerState {
     phase: "hosts",
     hosts: [],
     attempt,
+    epoch: attempt,
+    starts: new Map(),
+    joining: new Map(),
+    regrouping: { waiting: new Set() },
+    broken: new Map(),
+    leaving: new Set(),
+    held: false,
     firstAttempt: attempt,
     restarts: NO_RESTARTS,
     halting: new Set(),
@@ -125,7 +158,6 @@ export function initialState(attempt = 0): ControllerState {
     step: 0,
     startedAt: 0,
     stepping: false,
-    moving: false,
     stepsTaken: 0,
     learningRate: 0,
     plateau: PLATEAU_START,
@@ -135,6 +167,8 @@ export function initialState(attempt = 0): ControllerState {
     stepAt: 0,
     firstStepAt: 0,
     saving: undefined,
+    savedBy: "",
+    owed: false,
     saved: undefined,
     heldBack: false,
     interrupted: false,
@@ -145,6 +179,12 @@ export function initialState(attempt = 0): ControllerState {
 /** Those of `expected` that `present` lacks. */
 export function missing(expected: readonly string[], present: { has(id: string): boolean }): string[] {
   return expected.filter((id) => !present.has(id));
+}
+
+/** Whom a new epoch still waits for: answers of the survivors, starts of actors that the steps need. */
+export function awaitedByEpoch(state: ControllerState): string[] {
+  const needed = state.placements.map(({ id }) => id).filter((id) => !state.joining.has(id));
+  return [...new Set([...state.regrouping.waiting, ...missing(needed, state.ready)])];
 }
 
 /** The last log lines of an actor. */
@@ -173,6 +213,8 @@ export function waitOf(
       return state.loaded
         ? { on: missing(trainers, state.restored), doing: "take the checkpoint" }
         : { on: [actorIds.checkpointer], doing: "read the checkpoint" };
+    case "regrouping":
+      return { on: awaitedByEpoch(state), doing: `join epoch ${state.epoch}` };
     case "step":
       return { on: missing(trainers, state.reports), doing: `finish step ${state.step}` };
     case "judging":
@@ -190,6 +232,7 @@ export function statusOf(state: ControllerState, now: number): RunStatus {
     configuring: "configuring",
     restoring: "restoring",
     training: "step",
+    regrouping: "regrouping",
     judging: "judging",
   };
   const wait = waitOf(state, waits[state.phase] ?? "", state.hosts.length);

@@ -52,6 +52,19 @@ export interface StepRecord {
   readonly elapsedMs: number;
 }
 
+/** One line of `commits.jsonl`: written before any trainer moves its weights by the step. */
+export interface CommitRecord {
+  readonly step: number;
+  /** Membership epoch in which it was taken. */
+  readonly epoch: number;
+  /** Fingerprint of the weights that it began with. */
+  readonly weights: string;
+  /** Its images: `count` places from `first` on in the order that the sampler gives images in their epoch. */
+  readonly samples: { readonly epoch: number; readonly first: number; readonly count: number };
+  /** How many trainers took it. */
+  readonly trainers: number;
+}
+
 /** One protocol's result on a snapshot; beside the steps in `metrics.jsonl`. */
 export interface ProbeRecord {
   /** The snapshot is the state before this step. */
@@ -95,7 +108,15 @@ export type RunEvent =
   /** Connections that were refused, the first of a flood at once, then at most one event in five seconds. */
   | { readonly kind: "refused"; readonly reason: string; readonly count: number }
   | { readonly kind: "host-joined"; readonly host: string; readonly adapters: readonly string[] }
-  | { readonly kind: "starting"; readonly actors: readonly { id: string; host: string }[] }
+  | {
+    /** All actors of the run start. */
+    readonly kind: "starting";
+    readonly actors: readonly { id: string; host: string }[];
+    /** Number of the newest start of an actor so far. */
+    readonly attempt: number;
+  }
+  /** Trainers start beside those at work, to take part later. */
+  | { readonly kind: "joining"; readonly actors: readonly { id: string; host: string }[]; readonly attempt: number }
   | { readonly kind: "started"; readonly actor: string; readonly pid: number }
   | { readonly kind: "ready"; readonly actor: string; readonly detail: string }
   | { readonly kind: "resumed"; readonly step: number; readonly notes: readonly string[] }
@@ -111,8 +132,34 @@ export type RunEvent =
     /** Wait before it. */
     readonly delayMs: number;
   }
-  /** A host has joined a run under way: all actors are started anew before `step`, shared out among `hosts`. */
-  | { readonly kind: "moving"; readonly step: number; readonly hosts: readonly string[] }
+  | {
+    /** Who takes part has changed: `trainers` take `step` next; the others keep what they have. */
+    readonly kind: "regrouping";
+    /** The membership epoch that begins. */
+    readonly epoch: number;
+    readonly step: number;
+    /** Why, when something failed. */
+    readonly failure: RunFailure | null;
+    /** Losses in a row without a new step, this one included, and how many there may be; 0 without a failure. */
+    readonly restart: number;
+    readonly restartsMax: number;
+    /** Actors and hosts that are gone; most start anew and come back. */
+    readonly lost: readonly string[];
+    /** Trainers that take part from now on. */
+    readonly joined: readonly string[];
+    readonly trainers: readonly string[];
+    readonly attempt: number;
+  }
+  /** A trainer on its way to replicas was lost; nothing waits for it. */
+  | {
+    readonly kind: "newcomer-lost";
+    readonly actor: string;
+    readonly error: string;
+    readonly startsAnew: boolean;
+    readonly attempt: number;
+  }
+  /** A step counts from here on. */
+  | { readonly kind: "commit"; readonly record: CommitRecord }
   | { readonly kind: "step"; readonly record: StepRecord; readonly steps: number }
   | { readonly kind: "probe"; readonly record: ProbeRecord }
   /** The evaluator was busy with an older snapshot until that of step `for` came, or, when null, the run ended. */

@@ -26,11 +26,15 @@ export interface SpawnOrder {
 
 interface HostState {
   readonly actors: Map<string, SpawnedActor>;
+  /** Number of the newest start of each actor. */
+  readonly attempts: Map<string, number>;
   /** Log lines not yet passed on, by actor; bounded by `linesMax` each. */
   readonly lines: Map<string, string[]>;
   stopping: boolean;
   /** Attempt that all actors are ended for. */
   halting: number | undefined;
+  /** Starts before this attempt are void: it was begun by ending all actors. */
+  lowest: number;
 }
 
 /** How a host ends that has lost its controller. */
@@ -47,18 +51,27 @@ const lifeMs = 2 ** 31 - 1;
 /** The behaviour of a host. */
 export function hostBehavior(ports: HostPorts): Behavior<HostState> {
   return {
-    init: () => [{ actors: new Map(), lines: new Map(), stopping: false, halting: undefined }, [
+    init: () => [{
+      actors: new Map(),
+      attempts: new Map(),
+      lines: new Map(),
+      stopping: false,
+      halting: undefined,
+      lowest: 0,
+    }, [
       { kind: "send", to: actorIds.controller, message: { type: "host-ready", adapters: [...ports.adapters] } },
       flushLater,
     ]],
     handle(state, message, from): [HostState, Effect[]] {
       switch (message.type) {
         case "spawn":
-          return [state, [spawn(state, message, ports)]];
+          return [state, state.stopping ? [] : [spawn(state, message, ports)]];
         case "actor-exited":
           return [state, exited(state, message)];
         case "halt":
           return [state, haltAll(state, message.attempt)];
+        case "leaving":
+          return [state, from === "self" ? [{ kind: "send", to: actorIds.controller, message }] : []];
         case "alarm":
           return [state, [...flush(state), flushLater]];
         case "stop":
@@ -88,6 +101,11 @@ function spawn(state: HostState, order: Extract<Message, { type: "spawn" }>, por
     name: `run ${id}`,
     timeoutMs: lifeMs,
     async run() {
+      const older = state.actors.get(id);
+      state.attempts.set(id, attempt);
+      if (older !== undefined) await older.stop(haltGraceMs);
+      // An even newer start may have been ordered meanwhile, or the end.
+      if (state.attempts.get(id) !== attempt || attempt < state.lowest || state.stopping) return;
       const lines: string[] = [];
       state.lines.set(id, lines);
       const actor = ports.spawn({
@@ -103,13 +121,13 @@ function spawn(state: HostState, order: Extract<Message, { type: "spawn" }>, por
       });
       state.actors.set(id, actor);
       const { code } = await actor.exited;
-      return { type: "actor-exited", actor: id, code, lines: actor.logTail().slice(-20) };
+      if (state.actors.get(id) === actor) state.actors.delete(id);
+      return { type: "actor-exited", actor: id, attempt, code, lines: actor.logTail().slice(-20) };
     },
   };
 }
 
 function exited(state: HostState, message: Extract<Message, { type: "actor-exited" }>): Effect[] {
-  state.actors.delete(message.actor);
   const lines = flush(state);
   if (state.stopping) return lines;
   if (state.halting !== undefined) return [...lines, ...whenHalted(state)];
@@ -127,7 +145,7 @@ function flush(state: HostState): Effect[] {
 /** Ends every actor for a new attempt; their ends are not reported one by one. */
 function haltAll(state: HostState, attempt: number): Effect[] {
   if (state.stopping) return [];
-  state.halting = attempt;
+  state.halting = state.lowest = attempt;
   const actors = [...state.actors.values()];
   const end: Effect = {
     kind: "task",

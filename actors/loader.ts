@@ -7,6 +7,7 @@ import { type BatchLoader, createBatchLoader, type ReplicaBatch } from "../data/
 import { createSampler, type Sampler } from "../data/sampler.ts";
 import type { Message } from "../wire/messages.ts";
 import { toWire } from "../wire/tensor.ts";
+import { cutOff, regrouped } from "./membership.ts";
 import type { Behavior, Effect } from "./runtime/behavior.ts";
 import { actorIds } from "./seats.ts";
 import { openTrainingImages, type TrainingImages } from "./training_images.ts";
@@ -58,6 +59,11 @@ export function loaderBehavior(
       if (message.type === "configure") return [state, [configure(state, message.config, open)]];
       if (message.type === "source") return [state, announce(message)];
       if (message.type === "batch") return [state, deliver(state, message)];
+      if (message.type === "regroup") {
+        // Trainers ask anew for what they still need.
+        state.wanted.clear();
+        return [state, [...cutOff(message), regrouped(message.epoch)]];
+      }
       if (message.type !== "want-batch" || state.parts === undefined) return [state, []];
       return [state, [serve(state, state.parts, { step: message.step, replica: message.replica, to: from })]];
     },

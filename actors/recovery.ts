@@ -1,7 +1,7 @@
 /**
- * What the controller does about a loss during a run: all actors of the attempt are ended and started anew from the newest
- * checkpoint (one_for_all, as OTP calls it), because their steps hang together; the controller and the hosts live on. A
- * run that makes no progress any more gives up, naming the first cause. Pure decisions about the controller's memory.
+ * What the controller does about a loss that cannot be mended one by one (`regroup.ts`): all actors of the attempt are ended
+ * and started anew from the newest checkpoint (one_for_all, as OTP calls it); the controller and the hosts live on. A run
+ * that makes no progress any more gives up, naming the first cause. Pure decisions about the controller's memory.
  */
 import { PLATEAU_START } from "../optim/schedule.ts";
 import type { ControllerState } from "./controller_state.ts";
@@ -18,10 +18,15 @@ export interface Restarts {
   readonly furthest: number;
   /** What the first of these restarts was for. */
   readonly first: RunFailure | undefined;
+  /** The latest blow: when it fell, and whom it has hit. Who falls together counts once. */
+  readonly blow: { readonly at: number; readonly actors: readonly string[] };
 }
 
 /** No restart so far. */
-export const NO_RESTARTS: Restarts = { taken: 0, furthest: 0, first: undefined };
+export const NO_RESTARTS: Restarts = { taken: 0, furthest: 0, first: undefined, blow: { at: -Infinity, actors: [] } };
+
+/** Losses of different actors within this time are one blow: a host that goes takes its actors along. */
+const blowMs = 100;
 
 /** Time a host has to end its actors; it kills them long before. */
 export const haltTimeoutMs = 10_000;
@@ -32,11 +37,16 @@ export function backoffMs(restart: number): number {
   return restart <= 1 ? 0 : Math.min(backoffMaxMs, 1000 * 2 ** (restart - 2));
 }
 
-/** Whether a loss now is one that a new start can mend, and the run may still restart. */
-export function mayRestart(state: ControllerState, allowed: number): boolean {
+/** Losses in a row without a new step before this one, which counts with others of the same blow. */
+export function lossesBefore({ restarts }: ControllerState, actor: string, now: number): number {
+  return sameBlow(restarts, actor, now) ? restarts.taken - 1 : restarts.taken;
+}
+
+/** Whether a loss now is one that a new start can mend. */
+export function mayRestart(state: ControllerState): boolean {
   // What fails before the first step fails again: a folder without images, a device that is too small.
-  const underWay = state.phase === "training" || state.attempt > state.firstAttempt;
-  return underWay && state.restarts.taken < allowed;
+  const underWay = state.phase === "training" || state.phase === "regrouping" || state.attempt > state.firstAttempt;
+  return underWay;
 }
 
 /** The failure to report when the run ends for it: with restarts behind it, the first cause, and that they did not help. */
@@ -49,21 +59,38 @@ export function rootCause(state: ControllerState, failure: RunFailure): RunFailu
 
 /** Takes the step before `state.step` down as taken; a step never taken before ends the count of restarts. */
 export function noteProgress(state: ControllerState): void {
-  if (state.step > state.restarts.furthest) state.restarts = { taken: 0, furthest: state.step, first: undefined };
+  if (state.step > state.restarts.furthest) state.restarts = { ...NO_RESTARTS, furthest: state.step };
+}
+
+function sameBlow({ blow }: Restarts, actor: string, now: number): boolean {
+  return now - blow.at < blowMs && !blow.actors.includes(actor);
+}
+
+/** Counts a loss in a row without a new step, whether it is mended or all start anew. */
+export function countRestart(state: ControllerState, failure: RunFailure, now: number): void {
+  const { taken, first, blow, furthest } = state.restarts;
+  const same = sameBlow(state.restarts, failure.actor, now);
+  state.restarts = {
+    furthest,
+    taken: same ? taken : taken + 1,
+    first: first ?? failure,
+    blow: same ? { ...blow, actors: [...blow.actors, failure.actor] } : { at: now, actors: [failure.actor] },
+  };
 }
 
 /**
- * Begins a restart, for `failure` or to share the work out anew: forgets all that this attempt has told, and has every host
- * end its actors. Hosts that are lost are not counted on any more.
+ * Begins a restart for `failure`: forgets all that this attempt has told, and has every host end its actors. Hosts that are
+ * lost are not counted on any more.
  */
-export function beginRestart(state: ControllerState, failure?: RunFailure): Effect[] {
-  const { taken, furthest, first } = state.restarts;
-  if (failure !== undefined) state.restarts = { taken: taken + 1, furthest, first: first ?? failure };
+export function beginRestart(state: ControllerState, failure: RunFailure, now: number): Effect[] {
+  countRestart(state, failure, now);
   state.stepping = false;
-  state.moving = false;
-  state.attempt += 1;
+  state.held = false;
+  state.owed = false;
+  state.epoch = state.attempt += 1;
+  for (const each of [state.joining, state.broken, state.starts]) each.clear();
   state.phase = "halting";
-  state.hosts = state.hosts.filter((host) => host !== failure?.actor && !state.lost.has(host));
+  state.hosts = state.hosts.filter((host) => host !== failure.actor && !state.lost.has(host));
   const hosts = new Set(state.hosts);
   state.halting = new Set(hosts);
   // A link of an ended process may break late: by then its actor may have come back in another.
@@ -79,9 +106,11 @@ export function beginRestart(state: ControllerState, failure?: RunFailure): Effe
   state.step = state.saved?.step ?? state.startedAt;
   state.plateau = PLATEAU_START;
   return [
-    { kind: "disconnect", peers: gone, reason: `attempt ${state.attempt} begins` },
+    { kind: "disconnect", peers: gone, reason: `attempt ${state.attempt} begins`, below: state.attempt },
     ...haltEvaluator(state),
-    ...["step", "saving", "starting", "configuring", "restoring", "lost"].map((name): Effect => ({
+    ...["step", "saving", "starting", "configuring", "restoring", "regrouping", "lost", "broken"].map((
+      name,
+    ): Effect => ({
       kind: "cancel-timer",
       name,
     })),

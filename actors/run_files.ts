@@ -1,10 +1,9 @@
 /**
  * The files of a run's folder besides its checkpoints: `run.json` (what was run), `metrics.jsonl` (one line a step, and
- * one a probe) and
- * `logs/<actor>.log`; `events.jsonl` (everything else that happened, with the time) and `status.json` (where its actors stand,
+ * one a probe), `commits.jsonl` (one line a step that counts, written before any weight moves), `logs/<actor>.log`; `events.jsonl` (everything else that happened, with the time) and `status.json` (where its actors stand,
  * every two seconds). It writes what events say and decides nothing.
  */
-import type { ProbeRecord, RunEvent, RunStatus, StepRecord } from "./events.ts";
+import type { CommitRecord, ProbeRecord, RunEvent, RunStatus, StepRecord } from "./events.ts";
 
 /** What `run.json` holds. */
 export interface RunDescription {
@@ -41,6 +40,7 @@ export class RunFiles {
   #logs = new Map<string, Deno.FsFile>();
   #metrics: Deno.FsFile;
   #events: Deno.FsFile;
+  #commits: Deno.FsFile;
 
   /**
    * Opens (or continues) the files in `folder`. On resume, metric lines of steps that will be taken again are dropped, so
@@ -52,12 +52,14 @@ export class RunFiles {
     Deno.mkdirSync(`${folder}/logs`, { recursive: true });
     this.#metrics = Deno.openSync(`${folder}/metrics.jsonl`, { create: true, append: true });
     this.#events = Deno.openSync(`${folder}/events.jsonl`, { create: true, append: true });
+    this.#commits = Deno.openSync(`${folder}/commits.jsonl`, { create: true, append: true });
     this.#writeDescription();
   }
 
   /** Takes one event. */
   record(event: RunEvent): void {
     if (event.kind === "status") return this.#writeStatus(event.status);
+    if (event.kind === "commit") return this.#append(this.#commits, JSON.stringify(event.record) + "\n");
     if (event.kind === "step") this.#append(this.#metrics, JSON.stringify(event.record) + "\n");
     if (event.kind === "probe") this.#append(this.#metrics, JSON.stringify(event.record) + "\n");
     if (event.kind === "log") this.#append(this.#log(event.actor), event.lines.map((line) => line + "\n").join(""));
@@ -76,6 +78,7 @@ export class RunFiles {
   close(): void {
     this.#metrics.close();
     this.#events.close();
+    this.#commits.close();
     for (const file of this.#logs.values()) file.close();
     this.#logs.clear();
   }
@@ -97,10 +100,11 @@ export class RunFiles {
   #note(event: RunEvent): void {
     const line: RunNote = { at: new Date().toISOString(), event };
     this.#append(this.#events, JSON.stringify(line) + "\n");
-    if (event.kind !== "restarting") return;
+    if (event.kind !== "restarting" && (event.kind !== "regrouping" || event.failure === null)) return;
     // An actor's log goes on through its restarts; the line tells its lives apart.
-    const mark = `--- ${line.at} restart: lost ${event.failure.actor}: ${event.failure.error.split("\n")[0]} ---\n`;
-    for (const file of this.#logs.values()) this.#append(file, mark);
+    const mark = `--- ${line.at} restart: lost ${event.failure?.actor}: ${event.failure?.error.split("\n")[0]} ---\n`;
+    const anew = (name: string) => event.kind === "restarting" || event.lost.includes(name);
+    for (const [name, file] of this.#logs) if (anew(name)) this.#append(file, mark);
   }
 
   /** Whoever reads it sees the one before or this one, never a half. */
@@ -146,10 +150,21 @@ export function readNotes(folder: string): RunNote[] {
   return readLines<RunNote>(`${folder}/events.jsonl`);
 }
 
-/** How often a run's actors have been started so far; 0 for a folder without a run. */
+/** The steps that counted, oldest first; one that was taken again after a loss comes again. A torn last line is skipped. */
+export function readCommits(folder: string): CommitRecord[] {
+  return readLines<CommitRecord>(`${folder}/commits.jsonl`);
+}
+
+/**
+ * A number above those of all starts of a run's actors, and of all its membership epochs, so far; 0 for a folder without a
+ * run.
+ */
 export function startsOf(folder: string): number {
   try {
-    return readNotes(folder).filter(({ event }) => event.kind === "starting").length;
+    const notes = readNotes(folder);
+    // Runs of earlier versions tell no numbers: all their actors started anew each time.
+    const starts = notes.filter(({ event }) => event.kind === "starting").length;
+    return notes.reduce((most, { event }) => "attempt" in event ? Math.max(most, event.attempt + 1) : most, starts);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return 0;
     throw error;

@@ -36,21 +36,43 @@ export interface Placement {
 export type Role = "loader" | "trainer" | "sync" | "sinkhorn" | "checkpointer";
 
 /**
- * Spreads `replicas` over `trainers` in contiguous ranges whose sizes differ by at most one.
+ * Spreads `replicas` over the trainers of these ids, in order of their numbers, in contiguous ranges whose sizes differ by
+ * at most one.
  *
  * @throws {RangeError} when there are more trainers than replicas.
  */
-export function seatReplicas(replicas: number, trainers: number): TrainerSeat[] {
+export function seatReplicas(replicas: number, ids: readonly string[]): TrainerSeat[] {
+  const trainers = ids.length;
   if (trainers < 1 || trainers > replicas) {
     throw new RangeError(
       `Cannot seat ${replicas} replicas on ${trainers} trainers: every trainer carries at least one; set cluster.trainers to 1…${replicas}`,
     );
   }
-  return Array.from({ length: trainers }, (_, index) => ({
-    id: `trainer-${index}`,
+  const inOrder = [...ids].sort((a, b) => numberOf(a) - numberOf(b));
+  return inOrder.map((id, index) => ({
+    id,
     low: Math.floor((index * replicas) / trainers),
     high: Math.floor(((index + 1) * replicas) / trainers),
   }));
+}
+
+/** Ids of `count` trainers. */
+export function trainerIds(count: number): string[] {
+  return freeTrainerIds([], count).map(({ id }) => id);
+}
+
+/** The lowest `count` ids of trainers that `taken` lacks, with their numbers. */
+export function freeTrainerIds(taken: readonly string[], count: number): { id: string; index: number }[] {
+  const free: { id: string; index: number }[] = [];
+  for (let index = 0; free.length < count; index++) {
+    const id = `trainer-${index}`;
+    if (!taken.includes(id)) free.push({ id, index });
+  }
+  return free;
+}
+
+function numberOf(id: string): number {
+  return Number(/\d+$/.exec(id)?.[0] ?? 0);
 }
 
 /**

@@ -7,6 +7,7 @@ import { parseConfig, type TrainConfig } from "../config.ts";
 import { assignWorld, type ReplicaScores } from "../swav/assign.ts";
 import { f32FromWire, toWire } from "../wire/tensor.ts";
 import type { Message } from "../wire/messages.ts";
+import { cutOff, regrouped } from "./membership.ts";
 import type { Behavior, Effect } from "./runtime/behavior.ts";
 import { actorIds } from "./seats.ts";
 
@@ -19,20 +20,28 @@ interface Gathered extends ReplicaScores {
 
 interface SinkhornState {
   config: TrainConfig | undefined;
+  /** Membership epoch: scores of another are void. */
+  epoch: number;
   readonly steps: Map<number, Map<number, Gathered>>;
 }
 
 /** The behaviour of the coordinator. */
 export function sinkhornBehavior(): Behavior<SinkhornState> {
   return {
-    init: () => [{ config: undefined, steps: new Map() }, []],
+    init: () => [{ config: undefined, epoch: 0, steps: new Map() }, []],
     handle(state, message, from): [SinkhornState, Effect[]] {
       if (message.type === "stop") return [state, [{ kind: "stop", reason: message.reason }]];
       if (message.type === "configure") {
         state.config = parseConfig(message.config, { source: "the controller's configuration" });
+        state.epoch = message.epoch ?? 0;
         return [state, [{ kind: "send", to: from, message: { type: "ready", detail: "" } }]];
       }
-      if (message.type !== "scores" || state.config === undefined) return [state, []];
+      if (message.type === "regroup") {
+        state.epoch = message.epoch;
+        state.steps.clear();
+        return [state, [...cutOff(message), regrouped(message.epoch)]];
+      }
+      if (message.type !== "scores" || message.epoch !== state.epoch || state.config === undefined) return [state, []];
       return [state, gather(state, state.config, { message, from })];
     },
   };
@@ -43,7 +52,7 @@ function gather(
   config: TrainConfig,
   scores: { message: Extract<Message, { type: "scores" }>; from: string },
 ): Effect[] {
-  const { step, replica, batch, rows, values } = scores.message;
+  const { step, epoch, replica, batch, rows, values } = scores.message;
   const gathered = state.steps.get(step) ?? new Map<number, Gathered>();
   if (gathered.has(replica)) {
     throw new RangeError(`Scores of replica ${replica} for step ${step} came twice, from ${scores.from}`);
@@ -67,8 +76,8 @@ function gather(
     ...inOrder.map(([id, row], index): Effect => ({
       kind: "send",
       to: row.from,
-      message: { type: "codes", step, replica: id, values: toWire(codes[index]) },
+      message: { type: "codes", step, epoch, replica: id, values: toWire(codes[index]) },
     })),
-    { kind: "send", to: actorIds.controller, message: { type: "assignment", step, perplexity } },
+    { kind: "send", to: actorIds.controller, message: { type: "assignment", step, epoch, perplexity } },
   ];
 }

@@ -9,54 +9,70 @@ import { pinnedSteps, startEvaluator } from "./probing.ts";
 import type { Effect } from "./runtime/behavior.ts";
 import { actorIds, adapterOf, type Placement } from "./seats.ts";
 
-/** One order a placement; a trainer's carries the environment that chooses its GPU. */
-export function spawnOrders(placements: readonly Placement[], { adapters }: TrainConfig["cluster"]): Effect[] {
-  return placements.map(({ id, role, host, index }): Effect => {
-    const environment = role === "trainer" ? adapters[index % Math.max(1, adapters.length)]?.environment ?? {} : {};
-    return { kind: "send", to: host, message: { type: "spawn", id, role, environment: { ...environment } } };
-  });
+/** The order to start one actor; a trainer's carries the environment that chooses its GPU. */
+export function spawnOrder(
+  { id, role, host, index }: Placement,
+  { cluster: { adapters }, attempt }: { cluster: TrainConfig["cluster"]; attempt: number },
+): Effect {
+  const environment = role === "trainer" ? adapters[index % Math.max(1, adapters.length)]?.environment ?? {} : {};
+  return { kind: "send", to: host, message: { type: "spawn", id, role, attempt, environment: { ...environment } } };
 }
 
 /** Starts every actor of the run, the evaluator too; each order names the attempt, which the actor's token will name. */
 export function startOrders(state: ControllerState, config: TrainConfig): Effect[] {
   const { attempt } = state;
-  return [...spawnOrders(state.placements, config.cluster), ...startEvaluator(state, config)].map((order) =>
+  const { cluster } = config;
+  for (const { id } of state.placements) state.starts.set(id, attempt);
+  const evaluator = startEvaluator(state, config).map((order) =>
     order.kind === "send" && order.message.type === "spawn"
       ? { ...order, message: { ...order.message, attempt } }
       : order
   );
+  return [...state.placements.map((placement) => spawnOrder(placement, { cluster, attempt })), ...evaluator];
+}
+
+/** Tells these actors, or all that are ready, where the others are and which starts of them count. */
+export function directoryOrders(state: ControllerState, to?: readonly string[]): Effect[] {
+  const actors = state.placements.flatMap(({ id }) => {
+    const url = state.urls.get(id);
+    return url === null || url === undefined ? [] : [{ id, url, attempt: state.starts.get(id) ?? 0 }];
+  });
+  const receivers = to ?? state.placements.map(({ id }) => id).filter((id) => state.ready.has(id));
+  return receivers.map((id): Effect => ({ kind: "send", to: id, message: { type: "directory", actors } }));
+}
+
+/** Tells one actor what the run is, and who carries which replicas. */
+export function configureOrder(
+  state: ControllerState,
+  { config, choices }: ControllerOptions,
+  { id, role, index }: Placement,
+): Effect {
+  const forTrainer = role === "trainer" ? { adapter: adapterOf(config.cluster, index), choices } : {};
+  const message: Message = {
+    type: "configure",
+    config: structuredClone(config) as Record<string, unknown>,
+    trainers: state.seats.map((seat) => ({ ...seat })),
+    shards: state.placements.filter((each) => each.role === "sync").map((each) => each.id),
+    epoch: state.epoch,
+    ...forTrainer,
+  };
+  return { kind: "send", to: id, message };
 }
 
 /** Tells every actor where the others are, what the run is, and who carries which replicas. */
-export function configureOrders(state: ControllerState, { config, choices }: ControllerOptions): Effect[] {
-  const actors = state.placements.flatMap(({ id }) => {
-    const url = state.urls.get(id);
-    return url === null || url === undefined ? [] : [{ id, url }];
-  });
-  const shards = state.placements.filter(({ role }) => role === "sync").map(({ id }) => id);
-  const trainers = state.seats.map((seat) => ({ ...seat }));
-  return state.placements.flatMap(({ id, role, index }): Effect[] => {
-    const forTrainer = role === "trainer" ? { adapter: adapterOf(config.cluster, index), choices } : {};
-    const configure: Message = {
-      type: "configure",
-      config: structuredClone(config) as Record<string, unknown>,
-      trainers,
-      shards,
-      ...forTrainer,
-    };
-    return [
-      { kind: "send", to: id, message: { type: "directory", actors } },
-      { kind: "send", to: id, message: configure },
-    ];
-  });
+export function configureOrders(state: ControllerState, options: ControllerOptions): Effect[] {
+  return state.placements.flatMap((placement): Effect[] => [
+    ...directoryOrders(state, [placement.id]),
+    configureOrder(state, options, placement),
+  ]);
 }
 
-/** Has the state before step `state.step` written. */
+/** Has the state before step `state.step` written, as one of the trainers has it. */
 export function saveOrders(state: ControllerState): Effect[] {
-  const { step, plateau } = state;
-  const message: Message = { type: "save", step, progress: { plateau }, pinned: pinnedSteps(state) };
-  return [...state.seats.map((seat) => seat.id), actorIds.checkpointer]
-    .map((to): Effect => ({ kind: "send", to, message }));
+  const { step, plateau, seats: [{ id: by }] } = state;
+  state.savedBy = by;
+  const message: Message = { type: "save", step, by, progress: { plateau }, pinned: pinnedSteps(state) };
+  return [by, actorIds.checkpointer].map((to): Effect => ({ kind: "send", to, message }));
 }
 
 /** Ends every actor that has started, and the hosts. */

@@ -6,14 +6,14 @@ import { choiceCount, type TrainConfig } from "../config.ts";
 import { PLATEAU_START, plateauHalving, type PlateauState, warmupConstant, warmupCosine } from "../optim/schedule.ts";
 import type { Message } from "../wire/messages.ts";
 import { type ControllerState, tailOf } from "./controller_state.ts";
-import type { StepRecord } from "./events.ts";
+import type { CommitRecord, StepRecord } from "./events.ts";
 import type { Cause } from "./watch.ts";
 
 /** Most steps whose losses are remembered, for runs that are rarely saved. */
 const rememberedMax = 4_096;
 
 /** A trainer's report of a step. */
-export type StepDone = Extract<Message, { type: "step-done" }>;
+export type StepDone = Extract<Message, { type: "prepared" }>;
 
 /** The learning rate of step `step` of `steps`. */
 export function learningRateAt(
@@ -114,6 +114,39 @@ export function repetitionFault(state: ControllerState): Cause | undefined {
     before[reports.indexOf(other)]
   }: either trainer computed something wrong; check memory and driver of its device, and of the one that had the replica before`;
   return { actor: trainer, error, lines: tailOf(state, trainer) };
+}
+
+/**
+ * Whose weights are not those of the others, by the fingerprints of the weights that the step began with: all but the
+ * largest group of equals. `sure` is false when no group is larger than the others: nobody knows then who is right.
+ */
+export function strayTrainers(state: ControllerState): { strays: string[]; sure: boolean } {
+  const groups = new Map<string, string[]>();
+  for (const [trainer, { weights }] of state.reports) groups.set(weights, [...groups.get(weights) ?? [], trainer]);
+  const [largest, second] = [...groups.values()].sort((a, b) => b.length - a.length);
+  const strays = [...state.reports.keys()].filter((id) => !largest?.includes(id));
+  return { strays, sure: second === undefined || second.length < largest.length };
+}
+
+/** The failure of the first trainer whose weights are not those of the others. */
+export function strayCause(state: ControllerState, [actor]: readonly string[]): Cause {
+  const list = [...state.reports].map(([id, { weights }]) => `${id} ${weights.slice(0, 8)}`).join(", ");
+  const error = `trainers differ in their weights before step ${state.step}: ${list}; check the memory of its device`;
+  return { actor, error, lines: tailOf(state, actor) };
+}
+
+/** The line of the commit log of the step that every trainer has prepared. */
+export function commitRecord(state: ControllerState, config: TrainConfig): CommitRecord {
+  const { step, epoch, stepsPerEpoch, reports } = state;
+  const images = config.replicas * config.batchPerReplica;
+  const [{ weights }] = reports.values();
+  return {
+    step,
+    epoch,
+    weights,
+    samples: { epoch: Math.floor(step / stepsPerEpoch), first: (step % stepsPerEpoch) * images, count: images },
+    trainers: state.seats.length,
+  };
 }
 
 /** What to do about a loss that is no number. */

@@ -2,46 +2,71 @@
  * A shard of the parameter sync: adds vectors of the replicas along the fixed tree and answers everyone who contributed.
  * What the vectors mean (gradients, batch statistics) it does not know.
  */
+import { JoinAccumulator } from "../collectives/join.ts";
 import { TreeAccumulator } from "../collectives/tree.ts";
+import type { Message } from "../wire/messages.ts";
 import { f32FromWire, toWire } from "../wire/tensor.ts";
+import { cutOff, regrouped } from "./membership.ts";
 import type { Behavior, Effect } from "./runtime/behavior.ts";
 
 /** Most sums under way at once; a run needs a few per layer and slice. */
 const pendingMax = 65_536;
 
 interface PendingSum {
-  readonly accumulator: TreeAccumulator;
-  readonly contributors: Set<string>;
+  readonly accumulator: TreeAccumulator | JoinAccumulator;
+  /** Who contributed, and who else gets the sum. */
+  readonly receivers: Set<string>;
 }
 
-type SyncState = Map<string, PendingSum>;
+interface SyncState {
+  /** Membership epoch: contributions of another are void. */
+  epoch: number;
+  readonly sums: Map<string, PendingSum>;
+}
 
 /** The behaviour of one shard. */
 export function syncBehavior(): Behavior<SyncState> {
   return {
-    init: () => [new Map(), []],
+    init: () => [{ epoch: 0, sums: new Map() }, []],
     handle(state, message, from): [SyncState, Effect[]] {
-      if (message.type === "stop") return [state, [{ kind: "stop", reason: message.reason }]];
-      if (message.type === "configure") {
-        return [state, [{ kind: "send", to: from, message: { type: "ready", detail: "" } }]];
+      switch (message.type) {
+        case "stop":
+          return [state, [{ kind: "stop", reason: message.reason }]];
+        case "configure":
+          state.epoch = message.epoch ?? 0;
+          return [state, [{ kind: "send", to: from, message: { type: "ready", detail: "" } }]];
+        case "regroup":
+          state.epoch = message.epoch;
+          state.sums.clear();
+          return [state, [...cutOff(message), regrouped(message.epoch)]];
+        case "contribute":
+          return [state, message.epoch === state.epoch ? add(state, message, from) : []];
+        default:
+          return [state, []];
       }
-      if (message.type !== "contribute") return [state, []];
-      const { key, slots, low, high } = message;
-      const values = f32FromWire(message.values);
-      const sum = state.get(key) ?? { accumulator: new TreeAccumulator(slots, values.length), contributors: new Set() };
-      if (state.size >= pendingMax) {
-        throw new RangeError(`Parameter sync holds ${pendingMax} unfinished sums, the latest ${key}`);
-      }
-      state.set(key, sum);
-      sum.contributors.add(from);
-      const total = sum.accumulator.add({ low, high }, values);
-      if (total === undefined) return [state, []];
-      state.delete(key);
-      const reduced = toWire(total);
-      return [
-        state,
-        [...sum.contributors].map((to) => ({ kind: "send", to, message: { type: "reduced", key, values: reduced } })),
-      ];
     },
   };
+}
+
+function add({ epoch, sums }: SyncState, message: Extract<Message, { type: "contribute" }>, from: string): Effect[] {
+  const { key, slots, low, high, join = false, observers = [] } = message;
+  const values = f32FromWire(message.values);
+  const sum = sums.get(key) ?? {
+    accumulator: join ? new JoinAccumulator(slots) : new TreeAccumulator(slots, values.length),
+    receivers: new Set(),
+  };
+  if (sums.size >= pendingMax) {
+    throw new RangeError(`Parameter sync holds ${pendingMax} unfinished sums, the latest ${key}`);
+  }
+  sums.set(key, sum);
+  for (const receiver of [from, ...observers]) sum.receivers.add(receiver);
+  const total = sum.accumulator.add({ low, high }, values);
+  if (total === undefined) return [];
+  sums.delete(key);
+  const reduced = toWire(total);
+  return [...sum.receivers].map((to): Effect => ({
+    kind: "send",
+    to,
+    message: { type: "reduced", key, epoch, values: reduced },
+  }));
 }

@@ -5,6 +5,7 @@
 import type { Link } from "../wire/link.ts";
 import type { Message } from "../wire/messages.ts";
 import type { ActorContext, Behavior, Effect, Role } from "./runtime/behavior.ts";
+import { cutOff, lostPeer } from "./membership.ts";
 import { actorIds } from "./seats.ts";
 
 /** Id under which the GPU worker is linked to its trainer. */
@@ -38,6 +39,9 @@ function destination(message: Message, shards: readonly string[]): string {
     case "snapshot-part":
     case "snapshot-end":
       return actorIds.checkpointer;
+    case "state-part":
+    case "state-end":
+      return message.to ?? actorIds.controller;
     default:
       return actorIds.controller;
   }
@@ -49,12 +53,8 @@ export function trainerBehavior(): Behavior<TrainerState> {
     init: () => [{ shards: [] }, []],
     handle(state, message, from): [TrainerState, Effect[]] {
       if (message.type === "peer-down") {
-        const worker = message.peer === workerId;
-        return [state, [
-          worker
-            ? { kind: "fail", error: new Error(`GPU worker ended: ${message.reason}`) }
-            : { kind: "log", level: "warn", text: `lost ${message.peer}: ${message.reason}` },
-        ]];
+        if (message.peer !== workerId) return [state, lostPeer(message)];
+        return [state, [{ kind: "fail", error: new Error(`GPU worker ended: ${message.reason}`) }]];
       }
       if (from === workerId && message.type === "failed") {
         return [state, [{ kind: "fail", error: new Error(message.error) }]];
@@ -63,7 +63,8 @@ export function trainerBehavior(): Behavior<TrainerState> {
       if (message.type === "stop") return [state, [{ kind: "stop", reason: message.reason }]];
       if (message.type === "directory") return [state, []];
       const next = message.type === "configure" ? { shards: message.shards } : state;
-      return [next, [{ kind: "send", to: workerId, message }]];
+      const cuts = message.type === "regroup" ? cutOff(message) : [];
+      return [next, [...cuts, { kind: "send", to: workerId, message }]];
     },
   };
 }

@@ -8,7 +8,10 @@ import type { Effect } from "./runtime/behavior.ts";
 import { actorIds } from "./seats.ts";
 
 /** A failure before it is known where the actor was. */
-export type Cause = Omit<RunFailure, "host">;
+export interface Cause extends Omit<RunFailure, "host"> {
+  /** The actors live; only the link between them is gone. */
+  readonly relinked?: readonly string[];
+}
 
 /** Longest silence of an actor's main thread before it counts as frozen. */
 const silenceMs = 20_000;
@@ -53,10 +56,20 @@ export function lateCause(state: ControllerState, wait: NonNullable<ReturnType<t
 
 /** The failure of the first link that was lost. */
 export function lostCause(state: ControllerState): Cause | undefined {
-  const [lost] = state.lost;
+  // A host takes its actors along.
+  const lost = [...state.lost].find(([id]) => state.hosts.includes(id)) ?? [...state.lost][0];
   if (lost === undefined) return undefined;
   const [actor, reason] = lost;
   return { actor, error: `connection lost: ${reason}`, lines: tailOf(state, actor) };
+}
+
+/** The failure of the first link between two actors that broke while both live. */
+export function brokenCause(state: ControllerState): Cause | undefined {
+  for (const [actor, teller] of state.broken) {
+    if (!state.urls.has(actor) || !state.urls.has(teller)) continue;
+    const error = `its link to ${teller} broke`;
+    return { actor, error, lines: tailOf(state, actor), relinked: [actor, teller] };
+  }
 }
 
 /**
@@ -71,9 +84,11 @@ export function pulseCause(state: ControllerState, now: number): Cause | undefin
     return undefined;
   }
   // What fails before the first step fails the run, so that a machine that is busy starting processes is given more time.
-  const limitMs = state.phase === "training" ? pulseSilenceMs : silenceMs;
-  for (const [actor, at] of state.pulses) {
-    if (!state.urls.has(actor) || now - at <= limitMs) continue;
+  const underWay = state.phase === "training" || state.phase === "regrouping";
+  const limitMs = underWay ? pulseSilenceMs : silenceMs;
+  const missing = [...state.pulses].filter(([actor, at]) => state.urls.has(actor) && now - at > limitMs);
+  // A host takes its actors along.
+  for (const [actor, at] of missing.sort(([a], [b]) => +state.hosts.includes(b) - +state.hosts.includes(a))) {
     const error = `no pulse for ${((now - at) / 1000).toFixed(1)} s: its process is frozen or cut off`;
     return { actor, error, lines: tailOf(state, actor) };
   }

@@ -35,6 +35,8 @@ export interface Rule {
 /** The actors that a host starts. */
 const workers: Roles = ["loader", "trainer", "sync", "sinkhorn", "checkpointer", "evaluator", "extractor"];
 const everyone: Roles = ["host", ...workers];
+/** The actors that the steps hang on. */
+const steppers: Roles = ["loader", "trainer", "sync", "sinkhorn", "checkpointer"];
 const controller: Roles = ["controller"];
 const host: Roles = ["host"];
 const trainer: Roles = ["trainer"];
@@ -57,8 +59,16 @@ export const whoMaySend: Readonly<Record<string, Rule>> = {
   "halted": { from: host, to: controller },
   "actor-exited": { from: host, to: controller },
   "log-lines": { from: host, to: controller },
+  "leaving": { from: host, to: controller },
+  "regroup": { from: controller, to: steppers },
+  "regrouped": { from: steppers, to: controller },
+  "unreachable": { from: steppers, to: controller },
   "step": { from: controller, to: trainer },
-  "step-done": { from: trainer, to: controller },
+  "prepared": { from: trainer, to: controller },
+  "commit": { from: controller, to: trainer },
+  "observe": { from: controller, to: trainer },
+  "followed": { from: trainer, to: controller },
+  "share-state": { from: controller, to: trainer },
   "assignment": { from: ["sinkhorn"], to: controller },
   "want-batch": { from: trainer, to: ["loader"] },
   "batch": { from: ["loader"], to: trainer, bulk: true },
@@ -74,8 +84,8 @@ export const whoMaySend: Readonly<Record<string, Rule>> = {
   "saved": { from: checkpointer, to: controller },
   "load": { from: controller, to: checkpointer },
   "loaded": { from: checkpointer, to: controller },
-  "state-part": { from: checkpointer, to: trainer, bulk: true },
-  "state-end": { from: checkpointer, to: trainer },
+  "state-part": { from: ["checkpointer", "trainer"], to: trainer, bulk: true },
+  "state-end": { from: ["checkpointer", "trainer"], to: trainer },
   "restored": { from: trainer, to: controller },
   "probe": { from: controller, to: ["evaluator"] },
   "probed": { from: ["evaluator"], to: controller },

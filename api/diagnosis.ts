@@ -119,8 +119,12 @@ function noteText(event: RunEvent): string | undefined {
       return `${event.count} connection${event.count === 1 ? "" : "s"} refused: ${event.reason}`;
     case "images-replaced":
       return `${event.images.length} unreadable images replaced at step ${event.step}: ${event.images[0]?.file ?? ""}`;
-    case "moving":
-      return `work shared out anew before step ${event.step} among ${event.hosts.join(", ")}`;
+    case "joining":
+      return `${event.actors.map(({ id, host }) => `${id} on ${host}`).join(", ")} will take part once it is ready`;
+    case "regrouping":
+      return regroupText(event);
+    case "newcomer-lost":
+      return `lost ${event.actor} before it took part: ${event.error.split("\n")[0]}`;
     case "restarting":
       return `LOST ${failureText(event.failure)}; restart ${event.restart} of ${event.restartsMax} without a new step`;
     case "failed":
@@ -134,6 +138,16 @@ function noteText(event: RunEvent): string | undefined {
     default:
       return undefined;
   }
+}
+
+function regroupText(
+  { epoch, step, failure, lost, joined, trainers }: Extract<RunEvent, { kind: "regrouping" }>,
+): string {
+  const cause = failure === null ? [] : [`LOST ${failureText(failure)}`];
+  const gone = lost.filter((id) => id !== failure?.actor);
+  const others = gone.length === 0 ? [] : [`gone: ${gone.join(", ")}`];
+  const come = joined.length === 0 ? [] : [`joined: ${joined.join(", ")}`];
+  return [...cause, ...others, ...come, `epoch ${epoch}: ${trainers.join(", ")} take step ${step}`].join("; ");
 }
 
 function failureText({ actor, host, error }: RunFailure): string {

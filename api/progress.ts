@@ -41,8 +41,14 @@ export class Progress {
       case "resumed":
         for (const note of event.notes) this.#line(note);
         return this.#line(`resumed before step ${event.step}`);
-      case "moving":
-        return this.#line(`sharing the work out among ${event.hosts.join(", ")} before step ${event.step}`);
+      case "joining":
+        return this.#line(`${event.actors.map(({ id, host }) => `${id} on ${host}`).join(", ")} will take part soon`);
+      case "regrouping":
+        return this.#line(regroupLine(event));
+      case "newcomer-lost":
+        return this.#line(`lost ${event.actor} before it took part: ${event.error.split("\n")[0]}`);
+      case "commit":
+        return;
       case "restarting":
         return this.#line(restartLine(event));
       case "saved":
@@ -95,6 +101,13 @@ export class Progress {
     if (this.#lineOpen) this.#options.write("\n");
     this.#lineOpen = false;
   }
+}
+
+/** A line for a change of who takes part. */
+function regroupLine({ step, failure, joined, trainers }: Extract<RunEvent, { kind: "regrouping" }>): string {
+  const share = `${trainers.length} ${trainers.length === 1 ? "trainer takes" : "trainers take"} step ${step}`;
+  if (failure !== null) return `lost ${failure.actor} on ${failure.host}: ${failure.error.split("\n")[0]}; ${share}`;
+  return joined.length === 0 ? share : `${joined.join(", ")} joined; ${share}`;
 }
 
 /** What was lost and what is done about it, in one line. */

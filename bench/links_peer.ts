@@ -21,6 +21,7 @@ async function reduce([id, of, megabytes, slice]: number[]): Promise<number> {
   const connected = link;
   if (connected === undefined) throw new TypeError("reduce needs a link");
   const peers = new RemotePeers({
+    epoch: 0,
     local: { low: id, high: id + 1 },
     send: (message) => connected.send(message),
     timeoutMs: 60_000,
@@ -50,7 +51,7 @@ for await (const line of linesOf(Deno.stdin.readable)) {
         for (let at = 0; at < bytes; at += 2 ** 20) {
           raw?.send(new Uint8Array(values.buffer, at, Math.min(2 ** 20, bytes - at)));
         }
-      } else link?.send({ type: "reduced", key: `${i}`, values: toWire(values) });
+      } else link?.send({ type: "reduced", epoch: 0, key: `${i}`, values: toWire(values) });
     }
   } else if (what === "reduce") {
     console.log(`reduced ${await reduce(rest.map(Number))}`);

@@ -87,7 +87,7 @@ const redDot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8Dw
 /** The codec, on a tensor that must come back bit for bit. */
 export function checkCodec(): Finding {
   const values = Float32Array.of(1.5, -0, 3e38, 1e-40);
-  const message = decode(encode({ type: "reduced", key: "doctor", values: toWire(values) }));
+  const message = decode(encode({ type: "reduced", epoch: 0, key: "doctor", values: toWire(values) }));
   const bytes = message.type === "reduced" ? message.values.bytes : new Uint8Array();
   const same = new Uint8Array(values.buffer).every((byte, i) => byte === bytes[i]) &&
     bytes.length === values.byteLength;

@@ -31,6 +31,8 @@ export interface GateOptions {
   audiences: readonly string[];
   /** The role that an actor's id stands for; absent lets any role have any name. */
   roleOf?: (id: string) => string | undefined;
+  /** Lowest start number of an actor that may come in: those of its earlier processes are void. @default 0 */
+  lowestOf?: (actor: string) => number;
   /** Milliseconds since 1970. @default Date.now */
   now?: () => number;
 }
@@ -41,8 +43,8 @@ export class Gate {
   readonly #now: () => number;
   /** Nonce of a proof → when it may be forgotten; in order of time. */
   readonly #seen = new Map<string, number>();
-  /** Latest attempt that has connected, for listeners that outlive attempts. */
-  #attempt = 0;
+  /** Latest start of each actor that has connected: its earlier processes are strangers from then on. */
+  readonly #latest = new Map<string, number>();
 
   constructor(private readonly options: GateOptions) {
     this.#runKey = publicKey(options.identity.runKey);
@@ -71,12 +73,12 @@ export class Gate {
       opened(proofBody, { what: "proof", signature: proofSignature, key: holder, schema: proofSchema }),
       now,
     );
-    if (claims.attempt !== null) this.#attempt = Math.max(this.#attempt, claims.attempt);
+    if (claims.attempt !== null) this.#latest.set(claims.actor, claims.attempt);
     return claims;
   }
 
   #checkClaims(claims: Claims, now: number): void {
-    const { identity, roleOf } = this.options;
+    const { identity, roleOf, lowestOf } = this.options;
     const own = identity.claims;
     if (claims.run !== own.run) throw new WireError("token is of another run");
     if (claims.expires + clockSkewMs < now) throw new WireError("token has expired");
@@ -85,8 +87,8 @@ export class Gate {
       throw new WireError(`token's role ${claims.role} is not that of actor ${claims.actor}`.slice(0, 200));
     }
     if (claims.attempt === null) return;
-    const wrong = own.attempt === null ? claims.attempt < this.#attempt : claims.attempt !== own.attempt;
-    if (wrong) throw new WireError(`token is of attempt ${claims.attempt}, now is ${own.attempt ?? this.#attempt}`);
+    const lowest = Math.max(this.#latest.get(claims.actor) ?? 0, lowestOf?.(claims.actor) ?? 0);
+    if (claims.attempt < lowest) throw new WireError(`token is of attempt ${claims.attempt}, now is ${lowest}`);
   }
 
   #checkProof({ audience, at, nonce }: Proof, now: number): void {

@@ -22,9 +22,14 @@ export const runtimeMessages = {
     url: z.string().max(2_000).nullable(),
     pid: z.int().nonnegative(),
   }),
-  /** Where actors can be reached; sent by the controller, kept by the network. */
+  /**
+   * Where actors can be reached, and the number of the start that each of them is of: older ones are let in no more. Sent by
+   * the controller, kept by the network.
+   */
   directory: z.strictObject({
-    actors: z.array(z.strictObject({ id: actorId, url: z.string().max(2_000) })).max(100_000),
+    actors: z.array(
+      z.strictObject({ id: actorId, url: z.string().max(2_000), attempt: z.int().nonnegative().optional() }),
+    ).max(100_000),
   }),
   /** Proof of life from the actor's main thread. `handled` counts the messages it has handled. */
   heartbeat: z.strictObject({ id: actorId, handled: z.int().nonnegative() }),

@@ -39,6 +39,8 @@ export interface ListenOptions extends LinkLimits {
   tls?: Tls;
   /** Told why a request was refused; the client is not. */
   onRefused?: (reason: string) => void;
+  /** Lowest start number of an actor that may come in. @default 0 */
+  lowestOf?: (actor: string) => number;
   /** Who may send what; absent lets every message in. */
   policy?: Policy;
   /** Address to bind. @default "127.0.0.1" */
@@ -146,9 +148,9 @@ export function identityOf({ id, token, policy }: { id: string; token: string | 
 }
 
 function gateOf(options: ListenOptions, address: string): Gate {
-  const { id, policy } = options;
+  const { id, policy, lowestOf } = options;
   const roleOf = policy && ((actor: string) => policy.roleOf(actor));
-  return new Gate({ identity: identityOf(options), audiences: [id, address], roleOf });
+  return new Gate({ identity: identityOf(options), audiences: [id, address], roleOf, lowestOf });
 }
 
 function serve(

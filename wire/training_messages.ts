@@ -10,6 +10,8 @@ const replica = z.number().int().min(0).max(1_048_575);
 const actor = z.string().min(1).max(128);
 const text = z.string().max(8192);
 const milliseconds = z.number().min(0);
+/** Membership epoch: a number that grows with every change of who takes part; what carries an older one is void. */
+const epoch = z.number().int().min(0);
 
 /** Who carries which replicas: `[low, high)`. */
 const trainerSeat = z.strictObject({ id: actor, low: replica, high: replica });
@@ -36,7 +38,7 @@ const replicaReport = z.strictObject({
 export const lifeMessages = {
   /** Host → controller: this machine takes actors. */
   "host-ready": z.strictObject({ adapters: z.array(text).max(64) }),
-  /** Controller → host: start one actor. */
+  /** Controller → host: start one actor; an older process of that name is ended first. */
   "spawn": z.strictObject({
     id: actor,
     role: actor,
@@ -47,8 +49,15 @@ export const lifeMessages = {
   "halt": z.strictObject({ attempt: z.number().int().min(1) }),
   /** Host → controller: no actor is left. */
   "halted": z.strictObject({ attempt: z.number().int().min(1) }),
-  /** Host → controller: an actor's process ended. */
-  "actor-exited": z.strictObject({ actor, code: z.number().int(), lines: z.array(text).max(64) }),
+  /** Host → controller: the process of an actor's start number `attempt` ended. */
+  "actor-exited": z.strictObject({
+    actor,
+    code: z.number().int(),
+    lines: z.array(text).max(64),
+    attempt: z.int().min(0).optional(),
+  }),
+  /** Host → controller: this machine is about to go; its share of the work goes to others at the end of the step. */
+  "leaving": z.strictObject({ reason: text }),
   /** Host → controller: what an actor wrote. */
   "log-lines": z.strictObject({ actor, lines: z.array(text).max(256) }),
   /** Controller → every actor: the run's configuration and who does what. */
@@ -56,6 +65,7 @@ export const lifeMessages = {
     config: z.record(z.string(), z.unknown()),
     trainers: z.array(trainerSeat).max(65_536),
     shards: z.array(actor).min(1).max(4096),
+    epoch: epoch.optional(),
     adapter: z.strictObject({ provider: z.string().optional(), name: z.string().optional() }).optional(),
     /** For trainers: the recorded variant of each heavy operation and shape. */
     choices: z.record(z.string().max(512), z.string().max(200)).optional(),
@@ -64,11 +74,42 @@ export const lifeMessages = {
   "ready": z.strictObject({ detail: text }),
   /** An actor to itself: a wait is over. */
   "alarm": z.strictObject({ name: text }),
-  /** Controller → trainers: take this step. */
-  "step": z.strictObject({ step, learningRate: z.number() }),
-  /** Trainer → controller: the step is taken; one row per replica it carries. */
-  "step-done": z.strictObject({
+  /**
+   * Controller → every actor of the run's steps: epoch `epoch` begins. The step under way is void; `step` is taken next, by
+   * `trainers`. Links to those that are `gone` end, and what of them is older than start number `below` is let in no more.
+   * Answered by `regrouped`.
+   */
+  "regroup": z.strictObject({
+    epoch,
     step,
+    trainers: z.array(trainerSeat).max(65_536),
+    gone: z.array(z.strictObject({ actor, below: epoch })).max(65_536),
+  }),
+  /** Every actor of the run's steps → controller. */
+  "regrouped": z.strictObject({ epoch }),
+  /** An actor → controller: its link to `peer` broke. */
+  "unreachable": z.strictObject({ peer: actor, reason: text }),
+  /** Controller → trainers: prepare this step; its sums go to `observers` too. */
+  "step": z.strictObject({
+    step,
+    epoch,
+    learningRate: z.number(),
+    observers: z.array(actor).max(4096).optional(),
+  }),
+  /** Controller → trainers: all have prepared the step; it counts. */
+  "commit": z.strictObject({ step, epoch, learningRate: z.number() }),
+  /** Controller → a trainer without replicas: get the state before `step` from another, then follow step by step. */
+  "observe": z.strictObject({ step, epoch }),
+  /** A trainer without replicas → controller: its state is that after `step`. */
+  "followed": z.strictObject({ step, epoch }),
+  /** Controller → a trainer: send the state before `step` to these. */
+  "share-state": z.strictObject({ step, epoch, to: z.array(actor).min(1).max(4096) }),
+  /** Trainer → controller: all of the step but its update is done; one row per replica it carries. */
+  "prepared": z.strictObject({
+    step,
+    epoch,
+    /** Fingerprint of the weights that the step began with. */
+    weights: z.string().max(64),
     replicas: z.array(replicaReport).max(65_536),
     dataMs: milliseconds,
     computeMs: milliseconds,
@@ -87,7 +128,7 @@ export const lifeMessages = {
     skippedSteps: z.number().int().min(0).optional(),
   }),
   /** Sinkhorn coordinator → controller: how evenly the step's samples use the prototypes. */
-  "assignment": z.strictObject({ step, perplexity: z.number() }),
+  "assignment": z.strictObject({ step, epoch, perplexity: z.number() }),
 } as const;
 
 /** Shapes of the data path. */
@@ -118,35 +159,42 @@ export const dataMessages = {
 
 /** Shapes of the sums over replicas and of the world-wide assignment. */
 export const exchangeMessages = {
-  /** Trainer → sync shard: the sum over slots `[low, high)` of `slots`. */
+  /**
+   * Trainer → sync shard: the sum over slots `[low, high)` of `slots`, or with `join` their values one after the other. The
+   * whole goes to all contributors and to `observers`.
+   */
   "contribute": z.strictObject({
     key: z.string().max(256),
+    epoch,
+    join: z.boolean().optional(),
+    observers: z.array(actor).max(4096).optional(),
     slots: replica,
     low: replica,
     high: replica,
     values: wireTensor,
   }),
   /** Sync shard → trainers that contributed. */
-  "reduced": z.strictObject({ key: z.string().max(256), values: wireTensor }),
+  "reduced": z.strictObject({ key: z.string().max(256), epoch, values: wireTensor }),
   /** Trainer → Sinkhorn coordinator: `[assignCrops, rows, prototypes]`; the first `batch` rows are this step's samples. */
-  "scores": z.strictObject({ step, replica, batch: replica, rows: replica, values: wireTensor }),
+  "scores": z.strictObject({ step, epoch, replica, batch: replica, rows: replica, values: wireTensor }),
   /** Sinkhorn coordinator → trainer: `[assignCrops, batch, prototypes]`. */
-  "codes": z.strictObject({ step, replica, values: wireTensor }),
+  "codes": z.strictObject({ step, epoch, replica, values: wireTensor }),
 } as const;
 
 /** Shapes of checkpoints. */
 export const checkpointMessages = {
-  /** Controller → trainers and checkpointer: keep the state before step `step`. */
+  /** Controller → trainer `by` and checkpointer: keep the state before step `step`. */
   "save": z.strictObject({
     step,
+    by: actor,
     progress: z.record(z.string(), z.unknown()),
     /** Steps whose checkpoints are still read, and must not make room for this one. */
     pinned: z.array(step).max(8).optional(),
   }),
   /** Trainer → checkpointer. */
   "snapshot-part": z.strictObject({ step, part: namedTensor }),
-  /** Trainer → checkpointer: `parts` tensors were sent; `digest` is the SHA-256 of its weights. */
-  "snapshot-end": z.strictObject({ step, parts: z.number().int().min(0), digest: z.string().length(64) }),
+  /** Trainer → checkpointer: `parts` tensors were sent. */
+  "snapshot-end": z.strictObject({ step, parts: z.number().int().min(0) }),
   /** Checkpointer → controller. */
   "saved": z.strictObject({ step, folder: text, digest: z.string().length(64) }),
   /** Controller → checkpointer: read the newest valid checkpoint, or that of a step, and send it to the trainers. */
@@ -158,12 +206,26 @@ export const checkpointMessages = {
     progress: z.record(z.string(), z.unknown()),
     notes: z.array(text).max(64),
   }),
-  /** Checkpointer → trainers. */
-  "state-part": z.strictObject({ step, part: namedTensor }),
-  /** Checkpointer → trainers: the state is complete. */
-  "state-end": z.strictObject({ step, parts: z.number().int().min(0) }),
+  /**
+   * Checkpointer, or a trainer, → trainers; `sha256` is that of the tensor's bytes, `to` whom a trainer's engine means,
+   * `epoch` that in which it was asked for.
+   */
+  "state-part": z.strictObject({
+    step,
+    epoch: epoch.optional(),
+    part: namedTensor,
+    sha256: z.string().length(64).optional(),
+    to: actor.optional(),
+  }),
+  /** Checkpointer, or a trainer, → trainers: the state is complete. */
+  "state-end": z.strictObject({
+    step,
+    epoch: epoch.optional(),
+    parts: z.number().int().min(0),
+    to: actor.optional(),
+  }),
   /** Trainer → controller. */
-  "restored": z.strictObject({ step }),
+  "restored": z.strictObject({ step, epoch: epoch.optional() }),
   /** Controller → evaluator: judge the checkpoint in `folder`, the state before step `step`. */
   "probe": z.strictObject({ step, folder: text }),
   /** Evaluator → controller. */

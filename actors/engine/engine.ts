@@ -1,26 +1,25 @@
 /**
- * The trainer's mathematics as an actor of its own, in the GPU worker: opens the device, builds the model, takes steps,
- * gives and takes snapshots. Orders are carried out one after the other; answers of other actors are taken at once. It
- * knows links only as a function that sends.
+ * The trainer's mathematics as an actor of its own, in the GPU worker: opens the device, builds the model, prepares and
+ * commits steps, follows those of others, gives and takes states. Orders are carried out one after the other; answers of
+ * other actors are taken at once, and the end of a membership epoch ends the waits of its step. It knows links only as a
+ * function that sends.
  */
-import { deadline } from "@std/async/deadline";
-import { parseConfig, type TrainConfig } from "../../config.ts";
-import { planSlices, type SlicePlan } from "../../collectives/slices.ts";
-import type { AdapterDescription, Device, OpenOptions } from "../../device/device.ts";
-import type { Parameter } from "../../nn/module.ts";
-import { LossScale, type LossScaleOptions } from "../../optim/loss_scale.ts";
-import type { Optimizer } from "../../optim/optimizer.ts";
-import { EmbeddingQueue } from "../../swav/queue.ts";
+import type { TrainConfig } from "../../config.ts";
+import type { Device, OpenOptions } from "../../device/device.ts";
+import type { LossScaleOptions } from "../../optim/loss_scale.ts";
+import type { PreparedStep } from "../../methods/step.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import { formatSegments, type Segment } from "../../nn/segments.ts";
+import { formatSegments } from "../../nn/segments.ts";
 import type { Message } from "../../wire/messages.ts";
-import { buildOptimizer, checkPrecision, segmentsOf } from "./build.ts";
+import { Batches } from "./batches.ts";
+import { FollowedSums } from "./followed_sums.ts";
 import { GradientStream } from "./gradient_stream.ts";
+import { IncomingState, type StateKey } from "./incoming_state.ts";
 import { memoryUse } from "./memory.ts";
-import { buildMethod, type Method } from "./method.ts";
-import { RemotePeers } from "./remote_peers.ts";
-import { checkChoices } from "./shapes.ts";
-import { restore, snapshot } from "./snapshot.ts";
+import { EpochOver } from "./remote_peers.ts";
+import { describeAdapter, openSession, type Seat, type Session, takeSeat } from "./session.ts";
+import { sharedPieces, sumsOf } from "./shared.ts";
+import { partDigest, restore, snapshot } from "./snapshot.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import { type BatchMessage, makeViews } from "./views.ts";
 
@@ -37,54 +36,54 @@ export interface EnginePorts {
   views?(device: Device, batch: BatchMessage, config: TrainConfig): Tensor[];
 }
 
-/** What a configured engine works with. */
-interface Session {
-  readonly config: TrainConfig;
-  readonly device: Device;
-  readonly method: Method;
-  readonly model: Method["model"];
-  readonly optimizer: Optimizer;
-  /** In mixed precision. */
-  readonly lossScale: LossScale | undefined;
-  readonly peers: RemotePeers;
-  /** The slices of a step's gradient, which lacks the parameters that rest. */
-  planOf(step: number): SlicePlan;
-  readonly parameters: ReadonlyMap<string, Parameter>;
-  /** Units of the trunk that are run again in the backward pass. */
-  readonly segments: readonly Segment[];
-  /** Replicas carried here, ascending. */
-  readonly replicas: readonly number[];
-  readonly queues: ReadonlyMap<number, EmbeddingQueue>;
-}
-
-type Parts = Extract<Message, { type: "state-part" }>["part"][];
+type Order<T extends Message["type"]> = Extract<Message, { type: T }>;
 
 /** One trainer's engine. */
 export class Engine {
   readonly #ports: EnginePorts;
   #session: Session | undefined;
+  /** What is carried now; undefined for a trainer that follows, or waits for its turn. */
+  #seat: Seat | undefined;
+  #followed: FollowedSums | undefined;
+  /** The step that only its update is missing of. */
+  #prepared: { readonly step: number; readonly update: PreparedStep } | undefined;
+  /** The state here is that before this step; undefined for a trainer that has none yet. */
+  #next: number | undefined;
+  readonly #state = new IncomingState();
+  readonly #batches: Batches;
   /** Orders not yet carried out, as one chain. */
   #orders: Promise<void> = Promise.resolve();
-  readonly #batches = new Map<string, PromiseWithResolvers<BatchMessage>>();
-  #parts: Parts = [];
 
   constructor(ports: EnginePorts) {
     this.#ports = ports;
+    this.#batches = new Batches((want) => ports.send({ type: "want-batch", ...want }));
   }
 
   /** Takes one message; failures are reported as a `failed` message. */
   receive(message: Message): void {
-    if (this.#session?.peers.receive(message)) return;
-    if (message.type === "batch") {
-      this.#batchOf(message.step, message.replica).resolve(message);
-    } else if (message.type === "state-part") {
-      this.#parts.push(message.part);
-    } else {
-      this.#orders = this.#orders.then(() => this.#obey(message)).catch((error) => {
-        const text = error instanceof Error ? error.stack ?? error.message : String(error);
-        this.#ports.send({ type: "failed", error: text.slice(0, 8_000), logTail: [] });
-      });
+    if (this.#seat?.peers.receive(message) || this.#followed?.receive(message)) return;
+    if (message.type === "batch") return this.#batches.receive(message);
+    if (message.type === "state-part" || message.type === "state-end") {
+      this.#state.receive(message);
+      // A trainer that follows takes the state when it is told to.
+      if (message.type === "state-part" || this.#seat === undefined) return;
     }
+    if (message.type === "regroup") this.#endEpoch(message.epoch);
+    if (message.type === "observe") this.#followed?.begin(message.epoch);
+    this.#orders = this.#orders.then(() => this.#obey(message)).catch((error) => {
+      if (error instanceof EpochOver) return;
+      const text = error instanceof Error ? error.stack ?? error.message : String(error);
+      this.#ports.send({ type: "failed", error: text.slice(0, 8_000), logTail: [] });
+    });
+  }
+
+  /** Whoever waits for other actors waits in vain. */
+  #endEpoch(epoch: number): void {
+    const reason = `epoch ${epoch} begins`;
+    this.#seat?.peers.end(reason);
+    this.#batches.end(reason);
+    this.#followed?.begin(epoch);
+    this.#state.begin(epoch);
   }
 
   async #obey(message: Message): Promise<void> {
@@ -92,57 +91,39 @@ export class Engine {
       case "configure":
         return await this.#configure(message);
       case "step":
-        return await this.#step(message.step, message.learningRate);
+        return await this.#step(message);
+      case "commit":
+        return await this.#commit(message);
+      case "regroup":
+        return this.#regroup(message);
       case "save":
         return await this.#save(message.step);
+      case "share-state":
+        return await this.#shareState(message);
+      case "observe":
+        return await this.#observe(message);
       case "state-end":
-        return this.#restore(message.step, message.parts);
+        return this.#restore(message);
     }
   }
 
-  async #configure(message: Extract<Message, { type: "configure" }>): Promise<void> {
-    const config = parseConfig(message.config, { source: "the controller's configuration" });
-    const seat = message.trainers.find(({ id }) => id === this.#ports.id);
-    if (seat === undefined) throw new TypeError(`Trainer ${this.#ports.id} has no seat in this run`);
-    const provider = message.adapter?.provider;
-    const device = await this.#ports.openDevice({
-      provider: provider === "deno" || provider === "dawn" ? provider : "auto",
-      adapter: message.adapter?.name,
-      choices: message.choices,
-    });
-    checkPrecision(config, { adapter: device.adapter, trainer: this.#ports.id });
-    if (message.choices !== undefined) await checkChoices(device.adapter, { config, choices: message.choices });
-    const method = buildMethod(device, config), { model } = method;
-    const { sliceBytes, stepTimeoutMs } = config.cluster;
-    const backward = [...model.parameters].reverse().map(({ name, tensor }) => ({ name, size: tensor.size }));
-    const shards = message.shards.length;
-    const plans = new Map<ReadonlySet<string>, SlicePlan>();
-    const local = { low: seat.low, high: seat.high };
-    const replicas = Array.from({ length: seat.high - seat.low }, (_, index) => seat.low + index);
-    const parameterCount = model.parameters.reduce((sum, { tensor }) => sum + tensor.size, 0);
-    const segments = segmentsOf(config, { parameterCount, replicas: replicas.length });
-    this.#session = {
-      segments,
-      config,
-      device,
-      method,
-      model,
-      optimizer: buildOptimizer(config),
-      lossScale: config.precision === "mixed" ? new LossScale(this.#ports.lossScale) : undefined,
-      peers: new RemotePeers({ local, send: (sent) => this.#ports.send(sent), timeoutMs: stepTimeoutMs }),
-      planOf(step) {
-        const resting = method.resting(step);
-        const plan = plans.get(resting) ??
-          planSlices(backward.filter(({ name }) => !resting.has(name)), { sliceBytes, shards });
-        plans.set(resting, plan);
-        return plan;
-      },
-      parameters: new Map(model.parameters.map((parameter) => [parameter.name, parameter])),
-      replicas,
-      queues: makeQueues(device, config, replicas),
-    };
+  async #configure(message: Order<"configure">): Promise<void> {
+    const session = await openSession(message, this.#ports);
+    this.#session = session;
+    this.#sit(message.trainers, message.epoch ?? 0);
+    if (this.#seat !== undefined) this.#next = 0;
+    const segments = this.#seat?.segments ?? [];
     const again = segments.length === 0 ? "" : `; runs units ${formatSegments(segments)} of the trunk again`;
-    this.#ports.send({ type: "ready", detail: describeAdapter(device.adapter) + again });
+    this.#ports.send({ type: "ready", detail: describeAdapter(session.device.adapter) + again });
+  }
+
+  #sit(trainers: Order<"configure">["trainers"], epoch: number): void {
+    const session = this.#configured();
+    const { id, send } = this.#ports;
+    this.#seat = takeSeat(session, { id, epoch, trainers, send: (message) => send(message) });
+    if (this.#seat !== undefined) this.#followed = undefined;
+    else this.#followed ??= new FollowedSums(session.config.cluster.stepTimeoutMs);
+    this.#followed?.begin(epoch);
   }
 
   #configured(): Session {
@@ -150,48 +131,35 @@ export class Engine {
     return this.#session;
   }
 
-  #batchOf(step: number, replica: number): PromiseWithResolvers<BatchMessage> {
-    const key = `${step}/${replica}`;
-    const known = this.#batches.get(key);
-    if (known !== undefined) return known;
-    const made = Promise.withResolvers<BatchMessage>();
-    this.#batches.set(key, made);
-    return made;
-  }
-
-  /** Asks for a batch unless it was asked for already. */
-  #want(step: number, replica: number): void {
-    if (this.#batches.has(`${step}/${replica}`)) return;
-    this.#batchOf(step, replica);
-    this.#ports.send({ type: "want-batch", step, replica });
-  }
-
-  async #step(step: number, learningRate: number): Promise<void> {
-    const session = this.#configured();
-    const { config, device, method, optimizer, lossScale, peers, replicas } = session;
+  async #step({ step, epoch, learningRate, observers = [] }: Order<"step">): Promise<void> {
+    const session = this.#configured(), seat = this.#seat;
+    if (seat === undefined || seat.epoch !== epoch) return;
+    if (this.#next !== step) throw new RangeError(`Cannot take step ${step}: the state here is before ${this.#next}`);
+    const { config, device, method, lossScale } = session;
+    const { replicas } = seat;
     const watch = new Stopwatch(() => this.#ports.now());
     for (const ahead of [step, step + 1]) {
-      if (config.steps === undefined || ahead < config.steps) replicas.forEach((replica) => this.#want(ahead, replica));
+      if (config.steps !== undefined && ahead >= config.steps) continue;
+      for (const replica of replicas) this.#batches.want(ahead, replica);
     }
-    const batches = await watch.time("data", () => this.#takeBatches(step, session));
-    const timed = watch.around(peers, { step, config });
-    const useQueue = step >= config.queue.startStep;
+    const timeoutMs = config.cluster.stepTimeoutMs;
+    const batches = await watch.time("data", () => this.#batches.take(step, { replicas, timeoutMs }));
+    seat.peers.observers = observers;
+    const timed = watch.around(seat.peers, { step, config });
     const inputs = batches.map((batch) => ({
       replica: batch.replica,
       views: (this.#ports.views ?? makeViews)(device, batch, config),
-      queue: useQueue ? session.queues.get(batch.replica) : undefined,
+      queue: queueOf(session, step)?.(batch.replica),
       labels: batch.labels,
     }));
     const scale = lossScale?.value;
-    const rows = await method.step(inputs, {
-      step,
-      optimizer,
-      learningRate,
-      segments: session.segments,
-      lossScale,
+    const update = await method.prepare(inputs, {
+      ...this.#stepOf(session, { step, learningRate }),
+      segments: seat.segments,
       collective: config.syncBatchNormGroup === 1 ? undefined : timed.group,
       world: timed.world,
       assigner: timed,
+      share: (pieces) => sharedPieces(session, { step, pieces, replicas, join: timed.join }),
       gradients: new GradientStream({
         device,
         step,
@@ -201,10 +169,13 @@ export class Engine {
         world: timed.world,
       }),
     });
+    this.#prepared = { step, update };
     this.#ports.send({
-      type: "step-done",
+      type: "prepared",
       step,
-      replicas: rows,
+      epoch,
+      weights: update.weights,
+      replicas: [...update.results],
       ...watch.report(),
       deviceBytes: device.memory.peakBytes,
       memory: memoryUse(device, session),
@@ -213,43 +184,84 @@ export class Engine {
     });
   }
 
-  async #takeBatches(step: number, { config, replicas }: Session): Promise<BatchMessage[]> {
-    const all = Promise.all(replicas.map((replica) => this.#batchOf(step, replica).promise));
-    const batches = await deadline(all, config.cluster.stepTimeoutMs);
-    for (const replica of replicas) this.#batches.delete(`${step}/${replica}`);
-    return batches;
+  /** What a step needs, whether it is computed or followed. */
+  #stepOf(session: Session, { step, learningRate }: { step: number; learningRate: number }) {
+    const { optimizer, lossScale } = session;
+    return { step, optimizer, learningRate, lossScale, queueOf: queueOf(session, step) };
+  }
+
+  async #commit(order: Order<"commit">): Promise<void> {
+    const { step, epoch } = order;
+    if (this.#next !== step) return;
+    if (this.#prepared !== undefined) {
+      this.#prepared.update.commit();
+      this.#prepared = undefined;
+    } else if (this.#followed !== undefined) await this.#follow(order, this.#followed);
+    else return;
+    this.#next = step + 1;
+    if (this.#followed !== undefined) this.#ports.send({ type: "followed", step, epoch });
+  }
+
+  /** Takes a step from the others' sums. */
+  async #follow({ step, learningRate }: Order<"commit">, followed: FollowedSums): Promise<void> {
+    const session = this.#configured();
+    const given = await sumsOf(session, {
+      step,
+      take: (key) => followed.take(key),
+      queued: queueOf(session, step) !== undefined,
+    });
+    await session.method.follow(this.#stepOf(session, { step, learningRate }), given);
+  }
+
+  /** Brings the state to that before the epoch's first step, and takes the place that the epoch gives. */
+  #regroup({ epoch, step, trainers }: Order<"regroup">): void {
+    const prepared = this.#prepared;
+    this.#prepared = undefined;
+    if (prepared !== undefined && prepared.step + 1 === step) {
+      // Everybody had prepared it, or it would not count.
+      prepared.update.commit();
+      this.#next = step;
+    } else prepared?.update.discard();
+    this.#sit(trainers, epoch);
+    if (this.#seat === undefined) this.#next = undefined;
+    else if (this.#next !== step) {
+      throw new RangeError(`Cannot join epoch ${epoch} at step ${step}: the state here is before step ${this.#next}`);
+    }
+    this.#batches.keep(step, this.#seat?.replicas ?? []);
+    this.#ports.send({ type: "regrouped", epoch });
   }
 
   async #save(step: number): Promise<void> {
-    const { model, optimizer, lossScale, queues, replicas } = this.#configured();
-    const taken = await snapshot({ model, optimizer, lossScale, queues, whole: replicas[0] === 0 });
-    for (const part of taken.parts) this.#ports.send({ type: "snapshot-part", step, part });
-    this.#ports.send({ type: "snapshot-end", step, parts: taken.parts.length, digest: taken.digest });
+    const parts = await snapshot(this.#configured());
+    for (const part of parts) this.#ports.send({ type: "snapshot-part", step, part });
+    this.#ports.send({ type: "snapshot-end", step, parts: parts.length });
   }
 
-  #restore(step: number, parts: number): void {
-    if (this.#parts.length !== parts) {
-      throw new RangeError(`Checkpoint of step ${step} arrived with ${this.#parts.length} of ${parts} tensors`);
+  async #shareState({ step, epoch, to }: Order<"share-state">): Promise<void> {
+    if (this.#next !== step) return;
+    const parts = (await snapshot(this.#configured())).map((part) => ({ part, sha256: partDigest(part) }));
+    for (const each of to) {
+      for (const part of parts) this.#ports.send({ type: "state-part", step, epoch, ...part, to: each });
+      this.#ports.send({ type: "state-end", step, epoch, parts: parts.length, to: each });
     }
-    const { model, optimizer, lossScale, queues } = this.#configured();
-    restore(this.#parts, { model, optimizer, lossScale, queues });
-    this.#parts = [];
-    this.#ports.send({ type: "restored", step });
+  }
+
+  async #observe({ step, epoch }: Order<"observe">): Promise<void> {
+    const { config } = this.#configured();
+    if (this.#seat !== undefined) return;
+    this.#followed?.begin(epoch);
+    await this.#state.arrived({ step, epoch }, config.cluster.startTimeoutMs);
+    this.#restore({ step, epoch });
+  }
+
+  #restore({ step, epoch }: StateKey): void {
+    restore(this.#state.take({ step, epoch }), this.#configured());
+    this.#next = step;
+    this.#ports.send({ type: "restored", step, epoch });
   }
 }
 
-function makeQueues(device: Device, config: TrainConfig, replicas: readonly number[]): Map<number, EmbeddingQueue> {
-  const { replicas: world, batchPerReplica, queue, head, assignCrops } = config;
-  if (config.method.name !== "swav") return new Map();
-  // Rounded down to whole batches of every replica, as VISSL does.
-  const length = Math.floor(queue.length / (world * batchPerReplica)) * batchPerReplica;
-  if (length === 0) return new Map();
-  const dim = head.dims[head.dims.length - 1];
-  return new Map(
-    replicas.map((replica) => [replica, new EmbeddingQueue(device, { assignCrops: assignCrops.length, length, dim })]),
-  );
-}
-
-function describeAdapter(adapter: AdapterDescription): string {
-  return `${adapter.name} through ${adapter.provider === "dawn" ? "Dawn" : "Deno's WebGPU"} (${adapter.kind})`;
+/** The queues of all replicas in a step that uses them. */
+function queueOf({ config, queues }: Session, step: number) {
+  return step >= config.queue.startStep && queues.size > 0 ? (replica: number) => queues.get(replica) : undefined;
 }

@@ -1,7 +1,7 @@
 /**
  * The other replicas as the maths sees them, over messages: sums within a group of replicas and the world-wide
- * assignment. Replicas of the same trainer are added here along complete nodes of the fixed tree; only those partial sums
- * leave. It knows no socket and no tensor.
+ * assignment, in one membership epoch. Replicas of the same trainer are added here along complete nodes of the fixed
+ * tree; only those partial sums leave. It knows no socket and no tensor.
  */
 import { deadline } from "@std/async/deadline";
 import type { Assigner, AssignRequest, Collective } from "../../collectives/collective.ts";
@@ -19,9 +19,16 @@ export interface ReplicaRange {
 export interface RemotePeersOptions {
   /** Replicas carried here. */
   readonly local: ReplicaRange;
+  /** Membership epoch: what carries another one is not for this object. */
+  readonly epoch: number;
   readonly send: (message: Message) => void;
   /** Longest wait for the others. */
   readonly timeoutMs: number;
+}
+
+/** Why a wait ended before its time: who takes part has changed, and the step is void. */
+export class EpochOver extends Error {
+  override readonly name = "EpochOver";
 }
 
 type Vector = Float32Array<ArrayBuffer>;
@@ -31,14 +38,27 @@ interface PendingSum {
   readonly result: PromiseWithResolvers<Vector>;
 }
 
-/** Sums and assignments that reach over trainers. */
+/** Sums and assignments that reach over trainers, until {@linkcode RemotePeers.end}. */
 export class RemotePeers implements Assigner {
-  #options: RemotePeersOptions;
-  #sums = new Map<string, PendingSum>();
-  #codes = new Map<string, PromiseWithResolvers<Vector>>();
+  /** Trainers without replicas that get the sums of gradients and of what replicas share. */
+  observers: readonly string[] = [];
+  readonly #options: RemotePeersOptions;
+  readonly #waits = new Set<PromiseWithResolvers<Vector>>();
+  readonly #sums = new Map<string, PendingSum>();
+  readonly #results = new Map<string, PromiseWithResolvers<Vector>>();
+  #over: EpochOver | undefined;
 
   constructor(options: RemotePeersOptions) {
     this.#options = options;
+  }
+
+  /** Ends the epoch: all waits, and those that would come, reject with {@linkcode EpochOver}. */
+  end(reason: string): void {
+    this.#over ??= new EpochOver(reason);
+    for (const wait of this.#waits) wait.reject(this.#over);
+    this.#waits.clear();
+    this.#sums.clear();
+    this.#results.clear();
   }
 
   /** The group `group` as `replica` sees it. Sums of several groups under one key do not mix. */
@@ -49,45 +69,55 @@ export class RemotePeers implements Assigner {
     };
   }
 
+  /**
+   * The pieces of all replicas of a world of `slots`, one after the other in their order; `pieces` holds those of this
+   * trainer's replicas, in order.
+   */
+  join(key: string, pieces: readonly Vector[], slots: number): Promise<Vector> {
+    const { low, high } = this.#options.local;
+    const values = joined(pieces);
+    const alone = high - low === slots;
+    if (!alone || this.observers.length > 0) this.#contribute(key, { slots, low, high, values, join: true });
+    return alone ? Promise.resolve(values) : this.#result(key, `what replicas share, ${key}, from the parameter sync`);
+  }
+
   /** @inheritdoc */
   assign(request: AssignRequest): Promise<Vector> {
-    const key = `${request.step}/${request.replica}`;
-    const result = Promise.withResolvers<Vector>();
-    this.#codes.set(key, result);
     const { step, replica, batch, rows } = request;
-    this.#options.send({ type: "scores", step, replica, batch, rows, values: toWire(request.scores) });
-    return this.#within(result.promise, `codes of step ${step} from the Sinkhorn coordinator`);
+    const { send, epoch } = this.#options;
+    const codes = this.#result(`${step}/${replica}`, `codes of step ${step} from the Sinkhorn coordinator`);
+    if (this.#over === undefined) {
+      send({ type: "scores", step, epoch, replica, batch, rows, values: toWire(request.scores) });
+    }
+    return codes;
   }
 
   /** Takes a message from the others; false when it is none of this object's. */
   receive(message: Message): boolean {
-    if (message.type === "reduced") {
-      this.#sums.get(message.key)?.result.resolve(f32FromWire(message.values));
-      this.#sums.delete(message.key);
-      return true;
-    }
-    if (message.type === "codes") {
-      const key = `${message.step}/${message.replica}`;
-      this.#codes.get(key)?.resolve(f32FromWire(message.values));
-      this.#codes.delete(key);
-      return true;
-    }
-    return false;
+    if (message.type !== "reduced" && message.type !== "codes") return false;
+    if (message.epoch !== this.#options.epoch) return true;
+    const key = message.type === "reduced" ? message.key : `${message.step}/${message.replica}`;
+    const result = this.#sums.get(key)?.result ?? this.#results.get(key);
+    if (result !== undefined) this.#waits.delete(result);
+    result?.resolve(f32FromWire(message.values));
+    this.#sums.delete(key);
+    this.#results.delete(key);
+    return true;
   }
 
   async #allReduce(key: string, values: Vector, member: { replica: number; group: ReplicaRange }): Promise<Vector> {
     const { replica, group } = member;
     const low = Math.max(group.low, this.#options.local.low);
     const high = Math.min(group.high, this.#options.local.high);
-    const pending = this.#sums.get(key) ?? { parts: new Map(), result: Promise.withResolvers<Vector>() };
+    const pending = this.#sums.get(key) ?? { parts: new Map(), result: this.#newWait() };
     this.#sums.set(key, pending);
     if (pending.parts.has(replica)) throw new RangeError(`Replica ${replica} contributes twice to ${key}`);
     pending.parts.set(replica, values);
-    if (pending.parts.size === high - low) this.#contribute(key, pending, { group, low, high });
-    return await this.#within(pending.result.promise, `the sum ${key} from the parameter sync`);
+    if (pending.parts.size === high - low) this.#reduce(key, pending, { group, low, high });
+    return await this.#within(pending.result, `the sum ${key} from the parameter sync`);
   }
 
-  #contribute(key: string, pending: PendingSum, range: { group: ReplicaRange; low: number; high: number }): void {
+  #reduce(key: string, pending: PendingSum, range: { group: ReplicaRange; low: number; high: number }): void {
     const { group, low, high } = range;
     const slots = group.high - group.low;
     for (const node of treeCover(slots, low - group.low, high - group.low)) {
@@ -97,18 +127,54 @@ export class RemotePeers implements Assigner {
         return part;
       });
       const values = treeSum(vectors);
-      if (node.high - node.low === slots) {
-        // The whole group lives here: nothing leaves.
-        pending.result.resolve(values);
-        this.#sums.delete(key);
-        return;
-      }
-      this.#options.send({ type: "contribute", key, slots, low: node.low, high: node.high, values: toWire(values) });
+      const alone = node.high - node.low === slots;
+      // Observers follow the weights: of gradients they need every sum, of statistics none.
+      const told = this.observers.length > 0 && key.startsWith("gradient/");
+      if (!alone || told) this.#contribute(key, { slots, low: node.low, high: node.high, values });
+      if (!alone) continue;
+      // The whole group lives here: nobody else is waited for.
+      this.#waits.delete(pending.result);
+      pending.result.resolve(values);
+      this.#sums.delete(key);
+      return;
     }
     pending.parts.clear();
   }
 
-  async #within(promise: Promise<Vector>, what: string): Promise<Vector> {
+  #contribute(
+    key: string,
+    part: { slots: number; low: number; high: number; values: Vector; join?: boolean },
+  ): void {
+    if (this.#over !== undefined) return;
+    const { values, join, ...range } = part;
+    const observed = this.observers.length > 0 && (join || key.startsWith("gradient/"));
+    this.#options.send({
+      type: "contribute",
+      key,
+      epoch: this.#options.epoch,
+      ...range,
+      ...(join ? { join } : {}),
+      ...(observed ? { observers: [...this.observers] } : {}),
+      values: toWire(values),
+    });
+  }
+
+  #newWait(): PromiseWithResolvers<Vector> {
+    const wait = Promise.withResolvers<Vector>();
+    // Whoever waits gets it through `#within`; a wait that nobody takes up must not end the process.
+    wait.promise.catch(() => {});
+    if (this.#over === undefined) this.#waits.add(wait);
+    else wait.reject(this.#over);
+    return wait;
+  }
+
+  #result(key: string, what: string): Promise<Vector> {
+    const result = this.#newWait();
+    this.#results.set(key, result);
+    return this.#within(result, what);
+  }
+
+  async #within({ promise }: PromiseWithResolvers<Vector>, what: string): Promise<Vector> {
     try {
       return await deadline(promise, this.#options.timeoutMs);
     } catch (error) {
@@ -118,4 +184,14 @@ export class RemotePeers implements Assigner {
       );
     }
   }
+}
+
+function joined(pieces: readonly Vector[]): Vector {
+  const whole = new Float32Array(pieces.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    whole.set(piece, at);
+    at += piece.length;
+  }
+  return whole;
 }

@@ -1,9 +1,9 @@
 /**
- * A trainer's state as named tensors, out and back: weights and running statistics under torchvision's names, optimiser
- * state, queues. The trainer that carries replica 0 gives the whole state; the others their queues and the digest of
- * their weights, so that a trainer that has drifted is found.
+ * The training state as named tensors, out and back: weights and running statistics under torchvision's names, optimiser
+ * state, the queues of all replicas. Every trainer has all of it, so any one of them can give it.
  */
-import { sha256Hex } from "../../checkpoint/manifest.ts";
+import { Buffer } from "node:buffer";
+import { createHash } from "node:crypto";
 import { loadStateDict, type StateDict, stateDict } from "../../nn/state_dict.ts";
 import type { LossScale } from "../../optim/loss_scale.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
@@ -22,7 +22,7 @@ export interface StateHolders {
   readonly optimizer: Optimizer;
   /** In mixed precision. */
   readonly lossScale?: LossScale;
-  /** Queues of the local replicas, by replica. */
+  /** Queues of all replicas, by replica. */
   readonly queues: ReadonlyMap<number, EmbeddingQueue>;
 }
 
@@ -31,31 +31,31 @@ const lossScaleName = "loss_scale";
 const queuePattern = /^queue\.(\d+)\.(\d+)$/;
 const writtenPattern = /^queue\.(\d+)\.written$/;
 
-/** The state as parts; all of it when `whole`, else the queues alone. `digest` is the SHA-256 of the trained weights. */
-export async function snapshot(
-  holders: StateHolders & { readonly whole: boolean },
-): Promise<{ parts: StatePart[]; digest: string }> {
-  const { model, optimizer, lossScale, queues, whole } = holders;
+/** The state as parts. */
+export async function snapshot({ model, optimizer, lossScale, queues }: StateHolders): Promise<StatePart[]> {
   const state = await stateDict({ parameters: () => [...model.parameters], buffers: () => [...model.buffers] });
-  const digest = weightsDigest(state, model);
   const parts: StatePart[] = [];
   for (const [replica, queue] of queues) {
     const { rings, written } = await queue.state();
     rings.forEach((ring, crop) => parts.push(part("optimizer", `queue.${replica}.${crop}`, ring)));
     parts.push(part("optimizer", `queue.${replica}.written`, new Float32Array([written])));
   }
-  if (!whole) return { parts, digest };
   for (const [name, { shape, data }] of state) parts.push({ file: "model", name, tensor: toWire(data, shape) });
   const names = [...optimizer.state().keys()];
   const values = await readTensors([...optimizer.state().values()]);
   names.forEach((name, index) => parts.push(part("optimizer", name, values[index].slice())));
   parts.push(part("optimizer", stepCountName, new Float32Array([optimizer.stepCount])));
   if (lossScale !== undefined) parts.push(part("optimizer", lossScaleName, lossScale.state()));
-  return { parts, digest };
+  return parts;
 }
 
-/** Writes a whole state into the trainer; parts of other trainers' replicas are left out. */
-export function restore(parts: readonly StatePart[], holders: StateHolders): void {
+/** SHA-256 of a part's numbers, in hex. */
+export function partDigest({ tensor: { bytes } }: StatePart): string {
+  return createHash("sha256").update(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)).digest("hex");
+}
+
+/** Writes a whole state into the trainer. */
+export function restore(parts: Iterable<StatePart>, holders: StateHolders): void {
   const { model, optimizer, lossScale, queues } = holders;
   const weights: StateDict = new Map();
   const state = new Map<string, Float32Array<ArrayBuffer>>();
@@ -86,12 +86,4 @@ export function restore(parts: readonly StatePart[], holders: StateHolders): voi
 
 function part(file: StatePart["file"], name: string, data: Float32Array<ArrayBuffer>): StatePart {
   return { file, name, tensor: toWire(data) };
-}
-
-function weightsDigest(state: StateDict, model: Network): string {
-  const digests = model.parameters.map(({ name }) => {
-    const data = state.get(name)?.data ?? new Float32Array();
-    return `${name} ${sha256Hex(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))}`;
-  });
-  return sha256Hex(digests.join("\n"));
 }

@@ -9,6 +9,8 @@ export interface TimedPeers extends Assigner {
   group(replica: number): Collective;
   /** All replicas. */
   world(replica: number): Collective;
+  /** See {@linkcode RemotePeers.join}. */
+  join: RemotePeers["join"];
 }
 
 /** Measures one step. */
@@ -51,6 +53,7 @@ export class Stopwatch {
         const group = peers.collective(replica, { low, high: low + size });
         return timed({ ...group, allReduce: (key, values) => group.allReduce(`statistics/${step}/${key}`, values) });
       },
+      join: (key, pieces, slots) => this.#waiting(() => peers.join(key, pieces, slots)),
       world: (replica) => timed(peers.collective(replica, { low: 0, high: config.replicas })),
     };
   }

@@ -22,8 +22,11 @@ export type Effect =
   /** Delivers `message` to itself after `delayMs`; a timer of the same name is replaced. */
   | { kind: "timer"; name: string; delayMs: number; message: Message }
   | { kind: "cancel-timer"; name: string }
-  /** Ends all links to these actors, whose loss is then no news; what comes of them later finds new links. */
-  | { kind: "disconnect"; peers: readonly ActorId[]; reason: string }
+  /**
+   * Ends all links to these actors, whose loss is then no news; what comes of them later finds new links, unless it is older
+   * than start number `below`.
+   */
+  | { kind: "disconnect"; peers: readonly ActorId[]; reason: string; below?: number }
   | { kind: "log"; level: LogLevel; text: string }
   /** Ends the actor in good order. */
   | { kind: "stop"; reason: string }

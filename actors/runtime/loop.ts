@@ -157,7 +157,7 @@ class Loop<S> implements ActorHandle {
         this.#timers.delete(effect.name);
         return;
       case "disconnect":
-        for (const peer of effect.peers) this.options.network.disconnect(peer, effect.reason);
+        for (const peer of effect.peers) this.options.network.disconnect(peer, effect.reason, effect.below);
         return;
       case "log":
         return this.options.log(effect.level, effect.text);

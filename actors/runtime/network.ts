@@ -22,8 +22,11 @@ export interface Network {
   onMessage: ((message: Message, from: ActorId) => void) | undefined;
   /** Called once for each peer that is lost, not for those that {@linkcode Network.close} ends. */
   onPeerDown: ((peer: ActorId, reason: string) => void) | undefined;
-  /** Ends all links to `peer` and forgets it; that is not reported as a loss. */
-  disconnect(peer: ActorId, reason: string): void;
+  /**
+   * Ends all links to `peer` and forgets it; that is not reported as a loss. Processes of it older than start number
+   * `below` are let in no more.
+   */
+  disconnect(peer: ActorId, reason: string, below?: number): void;
   /** Ends all links, with `reason` told to the peers; resolves when what was sent has left, or after 2 s. */
   close(reason: string): Promise<void>;
 }
@@ -64,6 +67,8 @@ export class LinkNetwork implements Network {
   readonly #waiting = new Map<ActorId, Waiting>();
   readonly #down = new Map<ActorId, string>();
   readonly #pulses = new Set<Link>();
+  /** Lowest start number of an actor that may come in. */
+  readonly #lowest = new Map<ActorId, number>();
   #closed = false;
 
   constructor(options: NetworkOptions) {
@@ -121,7 +126,13 @@ export class LinkNetwork implements Network {
     link.onClose = () => this.#pulses.delete(link);
   }
 
-  disconnect(peer: ActorId, reason: string): void {
+  /** Lowest start number of `peer` that may come in. */
+  lowestOf(peer: ActorId): number {
+    return this.#lowest.get(peer) ?? 0;
+  }
+
+  disconnect(peer: ActorId, reason: string, below = 0): void {
+    this.#lowest.set(peer, Math.max(below, this.lowestOf(peer)));
     this.#waiting.get(peer)?.cancelDeadline();
     this.#waiting.delete(peer);
     this.#urls.delete(peer);
@@ -162,7 +173,12 @@ export class LinkNetwork implements Network {
     if (localMessageTypes.has(message.type)) return link.close(`"${message.type}" must not come over a link`);
     const refused = this.#refused(message.type, link.peer);
     if (refused !== undefined) return link.close(refused);
-    if (message.type === "directory") { for (const { id, url } of message.actors) this.addUrl(id, url); }
+    if (message.type === "directory") {
+      for (const { id, url, attempt = 0 } of message.actors) {
+        this.#lowest.set(id, Math.max(attempt, this.lowestOf(id)));
+        this.addUrl(id, url);
+      }
+    }
     this.#tell(() => this.#onMessage?.(message, link.peer));
   }
 
@@ -267,7 +283,7 @@ export function openSocketNetwork(options: SocketNetworkOptions): SocketNetwork 
       connectSocket(url, { id, token, policy, tls, peer, timeoutMs: options.connectTimeoutMs ?? 10_000 }),
   });
   const listenOptions: ListenOptions | undefined = options.listen &&
-    { id, token, policy, tls, onRefused, ...options.listen };
+    { id, token, policy, tls, onRefused, lowestOf: (actor) => network.lowestOf(actor), ...options.listen };
   const listener = listenOptions &&
     listen(listenOptions, (link) => link.pulse ? network.adoptPulse(link) : network.adopt(link));
   return {

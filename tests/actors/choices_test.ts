@@ -43,7 +43,7 @@ async function engineUses(config: TrainConfig): Promise<string[]> {
     openDevice: () => Promise.resolve(device),
     send(message) {
       if (message.type === "failed") reject(new Error(message.error));
-      if (message.type === "ready") engine.receive({ type: "step", step: 0, learningRate: 0.1 });
+      if (message.type === "ready") engine.receive({ type: "step", epoch: 0, step: 0, learningRate: 0.1 });
       if (message.type === "want-batch") {
         const each = (value: number) => new Array<number>(count).fill(value);
         const { step, replica } = message;
@@ -51,9 +51,15 @@ async function engineUses(config: TrainConfig): Promise<string[]> {
         engine.receive({ type: "batch", step, replica, ...images, pixels: toWire(new Uint8Array(4)) });
       }
       if (message.type === "scores") {
-        engine.receive({ type: "codes", step: message.step, replica: message.replica, values: toWire(codes) });
+        engine.receive({
+          type: "codes",
+          epoch: 0,
+          step: message.step,
+          replica: message.replica,
+          values: toWire(codes),
+        });
       }
-      if (message.type === "step-done") resolve();
+      if (message.type === "prepared") resolve();
     },
   });
   const trainers = [{ id: "trainer-0", low: 0, high: 1 }];

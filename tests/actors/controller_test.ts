@@ -85,9 +85,9 @@ function finishStep(run: Driven, step: number, { loss = 2, trainers = [0, 1] } =
   for (const trainer of trainers) {
     const replicas = [2 * trainer, 2 * trainer + 1].map((replica) => ({ replica, loss, embeddingDeviation: 0.1 }));
     const times = { dataMs: 1, computeMs: 1, syncMs: 1, deviceBytes: 1 };
-    run.say(`trainer-${trainer}`, { type: "step-done", step, replicas, ...times });
+    run.say(`trainer-${trainer}`, { type: "prepared", epoch: 0, weights: "same", step, replicas, ...times });
   }
-  run.say("sinkhorn", { type: "assignment", step, perplexity: 5 });
+  run.say("sinkhorn", { type: "assignment", epoch: 0, step, perplexity: 5 });
 }
 
 const digest = "d".repeat(64);
@@ -140,7 +140,9 @@ Deno.test("every wait of the controller has a deadline that names whom it waits 
 Deno.test("when all trainers have reported and the assignment has not come, the deadline names the coordinator", () => {
   const run = training();
   const times = { dataMs: 1, computeMs: 1, syncMs: 1, deviceBytes: 1 };
-  for (const id of ["trainer-0", "trainer-1"]) run.say(id, { type: "step-done", step: 0, replicas: [], ...times });
+  for (const id of ["trainer-0", "trainer-1"]) {
+    run.say(id, { type: "prepared", epoch: 0, weights: "same", step: 0, replicas: [], ...times });
+  }
   run.alarm("step");
   assertEquals(run.failure.actor, "sinkhorn");
   assertStringIncludes(run.failure.error, "sinkhorn to finish step 0");
@@ -155,7 +157,14 @@ Deno.test("steps follow one another only when every trainer and the assignment a
   assertEquals(run.sent("step"), ["trainer-0", "trainer-1"]);
   finishStep(run, 1);
   const sends = run.took("send").map(({ to, message }) => `${message.type} ${to}`);
-  assertEquals(sends, ["save trainer-0", "save trainer-1", "save checkpointer", "step trainer-0", "step trainer-1"]);
+  assertEquals(sends, [
+    "commit trainer-0",
+    "commit trainer-1",
+    "save trainer-0",
+    "save checkpointer",
+    "step trainer-0",
+    "step trainer-1",
+  ]);
   run.say("checkpointer", saved(2));
   finishStep(run, 2);
   finishStep(run, 3);
@@ -174,7 +183,7 @@ Deno.test("a checkpoint that is due while another is written holds the next step
   assertEquals(run.events.at(-1)?.kind, "step");
   run.say("checkpointer", saved(1));
   const sends = run.took("send").map(({ to, message }) => `${message.type} ${to}`);
-  assertEquals(sends, ["save trainer-0", "save trainer-1", "save checkpointer", "step trainer-0", "step trainer-1"]);
+  assertEquals(sends, ["save trainer-0", "save checkpointer", "step trainer-0", "step trainer-1"]);
 });
 
 Deno.test("an interrupt lets the step finish, has a checkpoint written, and ends; before training it ends at once", () => {
@@ -197,6 +206,7 @@ Deno.test("a loss that is no number stops the run and says what to change", () =
   finishStep(run, 0, { loss: NaN });
   assertMatch(run.failure.error, /the loss of step 0 is NaN: lower schedule\.learningRate or raise sinkhorn\.epsilon/);
   assert(!run.events.some(({ kind }) => kind === "step"), "a step without a loss must not be recorded");
+  assertEquals(run.sent("commit"), [], "nor may it move the weights");
 });
 
 Deno.test("last words come before the lost link, and name actor, host and log lines", () => {

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { permissionsOf } from "../../actors/permissions.ts";
 import { mathsDigest } from "../../actors/run_identity.ts";
-import { placeActors, seatReplicas } from "../../actors/seats.ts";
+import { placeActors, seatReplicas, trainerIds } from "../../actors/seats.ts";
 import { learningRateAt, mergeReports, nextPlateau, type StepDone } from "../../actors/step_record.ts";
 import { findPreset, parseConfig, type TrainConfigInput } from "../../config.ts";
 import { PLATEAU_START } from "../../optim/schedule.ts";
@@ -11,13 +11,13 @@ const configOf = (changes: TrainConfigInput = {}) =>
 
 Deno.test("replicas are seated in contiguous ranges whose sizes differ by at most one", () => {
   for (const [replicas, trainers] of [[4, 1], [7, 3], [512, 96], [5, 5]]) {
-    const seats = seatReplicas(replicas, trainers);
+    const seats = seatReplicas(replicas, trainerIds(trainers));
     assertEquals([seats[0].low, seats[seats.length - 1].high, seats.length], [0, replicas, trainers]);
     for (let i = 1; i < trainers; i++) assertEquals(seats[i].low, seats[i - 1].high);
     const sizes = seats.map(({ low, high }) => high - low);
     assert(Math.max(...sizes) - Math.min(...sizes) <= 1 && Math.min(...sizes) >= 1);
   }
-  assertThrows(() => seatReplicas(2, 3), RangeError, "set cluster.trainers to 1…2");
+  assertThrows(() => seatReplicas(2, trainerIds(3)), RangeError, "set cluster.trainers to 1…2");
 });
 
 Deno.test("trainers and shards go to hosts in turn, the single actors to the first", () => {
@@ -94,7 +94,9 @@ Deno.test("the plateau's memory survives a checkpoint", () => {
 
 Deno.test("the record of a step is the same in whatever order the trainers report", () => {
   const report = (replica: number, loss: number, ms: number): StepDone => ({
-    type: "step-done",
+    type: "prepared",
+    epoch: 0,
+    weights: "same",
     step: 5,
     replicas: [{ replica, loss, embeddingDeviation: 0.1 * replica }],
     dataMs: ms,

@@ -109,8 +109,18 @@ function training(changes: TrainConfigInput = {}) {
     },
     step(step: number): void {
       const replicas = [0, 1, 2, 3].map((replica) => ({ replica, loss: 2, embeddingDeviation: 0.1 }));
-      say("trainer-0", { type: "step-done", step, replicas, dataMs: 1, computeMs: 1, syncMs: 1, deviceBytes: 1 });
-      say("sinkhorn", { type: "assignment", step, perplexity: 5 });
+      say("trainer-0", {
+        type: "prepared",
+        epoch: 0,
+        weights: "same",
+        step,
+        replicas,
+        dataMs: 1,
+        computeMs: 1,
+        syncMs: 1,
+        deviceBytes: 1,
+      });
+      say("sinkhorn", { type: "assignment", epoch: 0, step, perplexity: 5 });
     },
     saved(step: number): void {
       say("checkpointer", { type: "saved", step, folder: `/step-${step}`, digest: "d".repeat(64) });

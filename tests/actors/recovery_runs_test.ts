@@ -21,7 +21,9 @@ Deno.test("whichever actor is killed, the run ends with the weights of a run tha
       },
     });
     assertEquals(digestOf(result), expected);
-    const lost = result.events.flatMap((event) => event.kind === "restarting" ? [event.failure.actor] : []);
+    const lost = result.events.flatMap((event) =>
+      event.kind === "regrouping" && event.failure !== null ? [event.failure.actor] : []
+    );
     assertEquals(lost, victims);
   });
 });
@@ -39,7 +41,7 @@ Deno.test("a host joins a run under way and is killed later, and the run ends wi
         host = program(["host", "--join", url], { ...gpuEnvironment(), SEER_TOKEN: token }).spawn();
       },
       onEvent(event) {
-        if (event.kind === "moving") moved = true;
+        if (event.kind === "regrouping" && event.joined.length > 0) moved = true;
         if (event.kind !== "step" || !moved || killed) return;
         killed = true;
         host?.kill("SIGKILL");

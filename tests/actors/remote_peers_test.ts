@@ -15,6 +15,7 @@ function trainers(ranges: readonly (readonly [number, number])[]): { peers: Remo
   const peers = ranges.map(([low, high], index): RemotePeers =>
     new RemotePeers({
       local: { low, high },
+      epoch: 0,
       timeoutMs: 5_000,
       send(message) {
         sent.push(message);
@@ -53,7 +54,7 @@ Deno.test("sums of two groups under one key do not mix", async () => {
 });
 
 Deno.test("a wait for the others that runs late says for what and what to change", async () => {
-  const peers = new RemotePeers({ local: { low: 0, high: 1 }, timeoutMs: 5, send() {} });
+  const peers = new RemotePeers({ local: { low: 0, high: 1 }, epoch: 0, timeoutMs: 5, send() {} });
   const sum = peers.collective(0, { low: 0, high: 2 }).allReduce("statistics/3/x", new Float32Array(1));
   await assertRejects(() => sum, Error, "the sum statistics/3/x@0 from the parameter sync took longer than 5 ms");
   const codes = peers.assign({ step: 3, replica: 0, batch: 1, rows: 1, scores: new Float32Array(1) });
@@ -61,7 +62,7 @@ Deno.test("a wait for the others that runs late says for what and what to change
 });
 
 Deno.test("a replica that contributes twice to one sum is refused", async () => {
-  const peers = new RemotePeers({ local: { low: 0, high: 2 }, timeoutMs: 5, send() {} });
+  const peers = new RemotePeers({ local: { low: 0, high: 2 }, epoch: 0, timeoutMs: 5, send() {} });
   const collective = peers.collective(0, world);
   const first = collective.allReduce("k", new Float32Array(1));
   await assertRejects(() => collective.allReduce("k", new Float32Array(1)), RangeError, "Replica 0 contributes twice");

@@ -51,26 +51,27 @@ Deno.test("a trainer sends every message of its worker where its type says, and 
   const part = { file: "model", name: "x", tensor: values } as const;
   const key = "gradient/3/5@0";
   const table: [Message, string][] = [
-    [{ type: "contribute", key, slots: 4, low: 0, high: 2, values }, "sync-1"],
-    [{ type: "scores", step: 0, replica: 0, batch: 1, rows: 1, values }, "sinkhorn"],
+    [{ type: "contribute", epoch: 0, key, slots: 4, low: 0, high: 2, values }, "sync-1"],
+    [{ type: "scores", epoch: 0, step: 0, replica: 0, batch: 1, rows: 1, values }, "sinkhorn"],
     [{ type: "want-batch", step: 0, replica: 0 }, "loader-0"],
     [{ type: "snapshot-part", step: 0, part }, "checkpointer"],
-    [{ type: "snapshot-end", step: 0, parts: 1, digest: "0".repeat(64) }, "checkpointer"],
+    [{ type: "snapshot-end", step: 0, parts: 1 }, "checkpointer"],
     [{ type: "ready", detail: "" }, "controller"],
     [{ type: "restored", step: 0 }, "controller"],
   ];
   for (const [message, to] of table) assertEquals(sends(trainer.say(workerId, message)), [{ to, message }]);
-  const reduced: Message = { type: "reduced", key, values };
+  const reduced: Message = { type: "reduced", epoch: 0, key, values };
   assertEquals(sends(trainer.say("sync-1", reduced)), [{ to: workerId, message: reduced }]);
   assertEquals(sends(trainer.say("controller", { type: "directory", actors: [] })), []);
 });
 
-Deno.test("a trainer fails when its worker fails or ends, and only notes other lost peers", () => {
+Deno.test("a trainer fails when its worker fails or ends, and tells the controller of other lost peers", () => {
   const kinds = (effects: Effect[]) => effects.map(({ kind }) => kind);
   const trainer = drive(trainerBehavior());
   assertEquals(kinds(trainer.say(workerId, { type: "failed", error: "out of memory", logTail: [] })), ["fail"]);
   assertEquals(kinds(trainer.say("self", { type: "peer-down", peer: workerId, reason: "x" })), ["fail"]);
-  assertEquals(kinds(trainer.say("self", { type: "peer-down", peer: "sync-0", reason: "x" })), ["log"]);
+  assertEquals(kinds(trainer.say("self", { type: "peer-down", peer: "sync-0", reason: "x" })), ["log", "send"]);
+  assertEquals(kinds(trainer.say("self", { type: "peer-down", peer: "controller", reason: "x" })), ["log"]);
 });
 
 Deno.test("all trainers agree on the shard of a sum, slices take the shards in turn, statistics spread over them", () => {
@@ -95,7 +96,7 @@ Deno.test("a sync shard answers all contributors with the tree's sum, in whateve
     const answers = order.map((index) => {
       const [from, low, high, values] = parts[index];
       return sends(
-        sync.say(from, { type: "contribute", key: "k", slots: 4, low, high, values: toWire(values.slice()) }),
+        sync.say(from, { type: "contribute", epoch: 0, key: "k", slots: 4, low, high, values: toWire(values.slice()) }),
       );
     });
     assertEquals(answers.slice(0, 2), [[], []]);
@@ -109,7 +110,15 @@ Deno.test("a sync shard answers all contributors with the tree's sum, in whateve
 
 Deno.test("a part that comes twice is refused by a sync shard", () => {
   const sync = drive(syncBehavior());
-  const part: Message = { type: "contribute", key: "k", slots: 4, low: 0, high: 2, values: toWire(numbers(3, 1)) };
+  const part: Message = {
+    type: "contribute",
+    epoch: 0,
+    key: "k",
+    slots: 4,
+    low: 0,
+    high: 2,
+    values: toWire(numbers(3, 1)),
+  };
   sync.say("trainer-0", part);
   assertThrows(() => sync.say("trainer-0", part));
 });
@@ -122,6 +131,7 @@ Deno.test("the coordinator assigns when all replicas are in, and gives each its 
   const answers = order.map((replica) =>
     sends(coordinator.say(`trainer-${replica % 2}`, {
       type: "scores",
+      epoch: 0,
       step: 0,
       replica,
       batch: 3,
@@ -138,7 +148,12 @@ Deno.test("the coordinator assigns when all replicas are in, and gives each its 
   });
   for (const [index, { to, message }] of answers[3].entries()) {
     if (index === 4) {
-      assertEquals([to, message], ["controller", { type: "assignment", step: 0, perplexity: expected.perplexity }]);
+      assertEquals([to, message], ["controller", {
+        type: "assignment",
+        epoch: 0,
+        step: 0,
+        perplexity: expected.perplexity,
+      }]);
       continue;
     }
     assert(message.type === "codes" && message.replica === index);
@@ -153,6 +168,7 @@ Deno.test("the coordinator refuses scores that come twice, and scores of too man
   coordinator.say("controller", configure);
   const scores = (step: number): Message => ({
     type: "scores",
+    epoch: 0,
     step,
     replica: 1,
     batch: 3,

@@ -86,8 +86,8 @@ Deno.test("a socket link refuses by role and type before it looks at the body, a
     const head = (type: string) => [0x82, 0xa4, ...bytesOf("type"), 0xa0 | type.length, ...bytesOf(type), 0xc1, 0xc1];
     const whole = (type: string) => new Uint8Array([frameKind.whole, ...head(type)]);
     assertEquals(
-      await endOf("loader-0", [whole("step-done")]),
-      'bad message from loader-0: role loader may not send "step-done" to role sync',
+      await endOf("loader-0", [whole("prepared")]),
+      'bad message from loader-0: role loader may not send "prepared" to role sync',
     );
     assertEquals(
       (await endOf("trainer-0", [whole("contribute")])).includes("no string"),

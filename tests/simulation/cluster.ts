@@ -37,7 +37,10 @@ export interface SimulationResult {
   readonly digest: string;
   /** Loss of each step in bits, as first taken. */
   readonly losses: readonly number[];
+  /** Times that all actors started anew. */
   readonly restarts: number;
+  /** Times that who takes part changed while the others kept their state. */
+  readonly epochs: number;
   /** SHA-256 of all that happened, with its virtual time. */
   readonly trace: string;
   readonly lines: readonly string[];
@@ -45,6 +48,7 @@ export interface SimulationResult {
 }
 
 const steps = 8;
+const images = 25;
 /** Longer than any run with its restarts; a cluster that is not done by then hangs. */
 const limitMs = 600_000;
 
@@ -165,9 +169,9 @@ class SimulatedCluster {
   #start<S>(
     id: string,
     behaviorOf: (process: SimulatedProcess) => Behavior<S>,
-    { onExit }: { onExit: (code: number) => void },
+    { onExit, attempt }: { onExit: (code: number) => void; attempt?: number },
   ): SimulatedProcess {
-    const process = new SimulatedProcess(this.#world, id, `sim:${id}/${this.#started}`);
+    const process = new SimulatedProcess(this.#world, id, `sim:${id}/${this.#started}`, attempt);
     const pid = ++this.#started;
     this.#processes.set(id, process);
     let code = 137;
@@ -197,9 +201,10 @@ class SimulatedCluster {
     return process;
   }
 
-  #spawn({ id, role }: SpawnOrder, parent: SimulatedProcess): SpawnedActor {
+  #spawn({ id, role, attempt }: SpawnOrder, parent: SimulatedProcess): SpawnedActor {
     const exited = Promise.withResolvers<ActorExit>();
     const process = this.#start<unknown>(id, (own) => this.#behaviorOf(own, role) as Behavior<unknown>, {
+      attempt,
       onExit: (code) => parent.gate(() => exited.resolve({ code, signal: null })),
     });
     const { clock } = this.#world;
@@ -251,7 +256,7 @@ class SimulatedCluster {
         this.#wrongLeft--;
         engine.disturb();
       }
-      lastAt = Math.max(lastAt, now + (message.type === "step-done" ? 50 : 1) * this.#random());
+      lastAt = Math.max(lastAt, now + (message.type === "prepared" ? 50 : 1) * this.#random());
       clock.after(lastAt - now, () => engineSide.send(message));
     });
     engineSide.onMessage = (message) => process.gate(() => engine.receive(message));
@@ -322,10 +327,26 @@ class SimulatedCluster {
 
   #result(): SimulationResult {
     const faults: string[] = [], losses: number[] = [];
-    let next = 0, restarts = 0;
+    let next = 0, restarts = 0, epochs = 0, committed = -1;
     for (const event of this.#events) {
       if (event.kind === "restarting") restarts++;
+      if (event.kind === "regrouping") {
+        epochs++;
+        // A change of who takes part loses nothing.
+        if (event.step !== next) faults.push(`epoch ${event.epoch} begins at step ${event.step}, not at ${next}`);
+      }
+      if (event.kind === "commit") {
+        const { step, samples } = event.record;
+        if (step !== committed + 1) faults.push(`step ${step} was committed after step ${committed}`);
+        committed = step;
+        const perEpoch = Math.floor(images / samples.count);
+        const first = (step % perEpoch) * samples.count, epoch = Math.floor(step / perEpoch);
+        if (samples.first !== first || samples.epoch !== epoch) {
+          faults.push(`step ${step} used ${JSON.stringify(samples)}`);
+        }
+      }
       if (event.kind === "resumed") {
+        committed = event.step - 1;
         if (event.step > next) faults.push(`resumed before step ${event.step}, though step ${next} was not taken`);
         next = event.step;
       }
@@ -345,6 +366,7 @@ class SimulatedCluster {
       digest: end?.kind === "ended" ? end.digest : "",
       losses,
       restarts,
+      epochs,
       trace: sha256Hex(this.#lines.join("\n")),
       lines: this.#lines,
       virtualMs: this.#world.clock.now(),
@@ -354,7 +376,6 @@ class SimulatedCluster {
 
 /** Samples of the real sampler; their pixels are of no use to anybody here. */
 function loaderParts(): LoaderParts {
-  const images = 25;
   const { seed, replicas, batchPerReplica } = config;
   const sampler = createSampler({ seed, size: images, replicas, samplesPerReplica: batchPerReplica });
   return {

@@ -29,7 +29,8 @@ export class SimulatedProcess {
   onDeath: () => void = () => {};
   #frozen: (() => void)[] | undefined;
 
-  constructor(readonly world: World, readonly id: string, readonly url: string) {
+  /** @param attempt Number of this start of the actor, for those that have one. */
+  constructor(readonly world: World, readonly id: string, readonly url: string, readonly attempt = Infinity) {
     this.network = new LinkNetwork({
       id,
       clock: this.clock,
@@ -86,6 +87,10 @@ export class SimulatedProcess {
         this.gate(() => {
           const target = world.listening.get(url);
           if (target === undefined) return reject(new Error(`nobody listens at ${url}`));
+          // What a gate does by the token.
+          if (target.network.lowestOf(this.id) > this.attempt) {
+            return reject(new Error("token is of an earlier attempt"));
+          }
           const near = new SimulatedLink(this, peer), far = new SimulatedLink(target, this.id);
           [near.other, far.other] = [far, near];
           target.gate(() => target.network.adopt(far));

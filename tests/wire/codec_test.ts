@@ -44,7 +44,12 @@ Deno.test("pack() leaves large tensors where they are, small ones and all other 
 });
 
 Deno.test("a large message without tensors is packed in parts too, and keeps its empty bytes", () => {
-  const message: Message = { type: "save", step: 1, progress: { text: "π".repeat(400_000), none: new Uint8Array() } };
+  const message: Message = {
+    type: "save",
+    by: "trainer-0",
+    step: 1,
+    progress: { text: "π".repeat(400_000), none: new Uint8Array() },
+  };
   const { head, tensors } = pack(message);
   assertEquals(tensors, [new Uint8Array()]);
   assertEquals(decode(head, tensors), message);
@@ -69,7 +74,7 @@ Deno.test("decode() gives back what encode() took", () => {
   });
   fc.assert(fc.property(message, (saved) => assertEquals(decode(encode(saved)), saved)));
   const progress = { epoch: 2 ** 40, loss: -1.5e-300, note: "π", list: [true, null, [-1, 2 ** 31]], empty: {} };
-  const save: Message = { type: "save", step: 2 ** 32, progress };
+  const save: Message = { type: "save", by: "trainer-0", step: 2 ** 32, progress };
   assertEquals(decode(encode(save)), save);
 });
 
@@ -80,7 +85,7 @@ Deno.test("encode() writes standard msgpack, byte for byte", () => {
 Deno.test("tensors keep every bit, NaN payloads included, and decode to views", () => {
   const bits = new Uint32Array([0x7fc00001, 0xff800000, 0x80000000, 1, 0x3f800000]);
   const values = toWire(new Float32Array(bits.buffer), [5, 1]);
-  const bytes = encode({ type: "reduced", key: "k", values });
+  const bytes = encode({ type: "reduced", epoch: 0, key: "k", values });
   const message = decode(bytes);
   assert(message.type === "reduced");
   assertEquals(message.values.shape, [5, 1]);
@@ -91,17 +96,17 @@ Deno.test("tensors keep every bit, NaN payloads included, and decode to views", 
 });
 
 Deno.test("a message of an earlier encode() is not changed by later ones, small or large", () => {
-  const large: Message = { type: "reduced", key: "k", values: toWire(new Float32Array(50_000).fill(1.5)) };
+  const large: Message = { type: "reduced", epoch: 0, key: "k", values: toWire(new Float32Array(50_000).fill(1.5)) };
   const earlier = [encode(ping), encode(large), encode(ping), encode(large), encode(ping)];
   const copies = earlier.map((bytes) => new Uint8Array(bytes));
   for (let count = 0; count < 2_000; count++) encode({ type: "log", level: "info", text: `line ${count}` });
-  encode({ type: "reduced", key: "k", values: toWire(new Float32Array(60_000).fill(-1)) });
+  encode({ type: "reduced", epoch: 0, key: "k", values: toWire(new Float32Array(60_000).fill(-1)) });
   earlier.forEach((bytes, index) => assert(bytes.every((byte, at) => byte === copies[index][at]), `message ${index}`));
   assertEquals(earlier.map((bytes) => decode(bytes).type), ["ping", "reduced", "ping", "reduced", "ping"]);
 });
 
 Deno.test("a small message does not keep a large one's memory", () => {
-  encode({ type: "reduced", key: "k", values: toWire(new Float32Array(1_000_000)) });
+  encode({ type: "reduced", epoch: 0, key: "k", values: toWire(new Float32Array(1_000_000)) });
   assert(encode(ping).buffer.byteLength <= 65_536);
 });
 
@@ -121,12 +126,12 @@ Deno.test("encode() refuses values that msgpack cannot carry faithfully, naming 
     [cyclic, "nests deeper"],
   ];
   for (const [x, reason] of cases) {
-    assertThrows(() => encode({ type: "save", step: 1, progress: { x } }), WireError, reason);
+    assertThrows(() => encode({ type: "save", by: "trainer-0", step: 1, progress: { x } }), WireError, reason);
   }
 });
 
 Deno.test("decode() refuses a message cut at any byte, and any bytes after it", () => {
-  const bytes = encode({ type: "reduced", key: "k", values: toWire(new Float32Array(3)) });
+  const bytes = encode({ type: "reduced", epoch: 0, key: "k", values: toWire(new Float32Array(3)) });
   for (let length = 0; length < bytes.byteLength; length++) {
     assertThrows(() => decode(bytes.slice(0, length)), WireError, "truncated");
   }
@@ -167,7 +172,7 @@ Deno.test("decode() refuses keys that would reach a prototype", () => {
 });
 
 Deno.test("any bytes decode or are refused with a WireError, never another error", () => {
-  const good = encode({ type: "reduced", key: "k", values: toWire(new Float32Array(3)) });
+  const good = encode({ type: "reduced", epoch: 0, key: "k", values: toWire(new Float32Array(3)) });
   const flipped = fc.tuple(fc.nat(good.byteLength - 1), fc.nat(255)).map(([at, value]) => {
     const bytes = new Uint8Array(good);
     bytes[at] = value;
@@ -192,5 +197,5 @@ Deno.test("decode() refuses unknown types, unknown fields and tensors of the wro
   assertThrows(() => decode(raw({ count: 1 })), WireError, "message type undefined is unknown");
   assertThrows(() => decode(raw({ ...ping, extra: 1 })), WireError, 'message "ping" is malformed');
   const values = { dtype: "f32", shape: [3], bytes: new Uint8Array(8) };
-  assertThrows(() => decode(raw({ type: "reduced", key: "k", values })), WireError, "byte length must match");
+  assertThrows(() => decode(raw({ type: "reduced", epoch: 0, key: "k", values })), WireError, "byte length must match");
 });

@@ -52,7 +52,7 @@ Deno.test("an announcement of 512 MiB takes no memory before its bytes come", ()
   receive(announcement);
   assert(Deno.memoryUsage().external - before < 1024 * 1024);
   const [first] = framesOf(
-    { head: encode({ type: "contribute", key: "k", slots: 1, low: 0, high: 1, values: samplesTensor() }) },
+    { head: encode({ type: "contribute", epoch: 0, key: "k", slots: 1, low: 0, high: 1, values: samplesTensor() }) },
   );
   receive(first.slice(1 + (first[0] >> 4)));
   assert(Deno.memoryUsage().external - before <= 64 * 1024 * 1024 + 65_536);

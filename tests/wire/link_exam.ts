@@ -19,7 +19,7 @@ export type MakePair = (limits?: LinkLimits) => Promise<LinkPair>;
 const ping = (count: number): Message => ({ type: "ping", count });
 
 function tensorMessage(values: Float32Array<ArrayBuffer>): Message {
-  return { type: "reduced", key: "k", values: toWire(values) };
+  return { type: "reduced", epoch: 0, key: "k", values: toWire(values) };
 }
 
 /** The next `count` messages of a link. */

@@ -29,7 +29,7 @@ Deno.test("a worker link carries tensors to a real Worker and back, moving whole
       link.onClose = reject;
     });
     const values = new Float32Array([1, 2, 3]);
-    link.send({ type: "reduced", key: "k", values: toWire(values) });
+    link.send({ type: "reduced", epoch: 0, key: "k", values: toWire(values) });
     assertEquals(values.length, 0, "the buffer was not moved");
     const message = await deadline(answer, 15_000);
     assert(message.type === "reduced");
@@ -44,7 +44,7 @@ Deno.test("a worker link copies bytes that are part of a larger buffer or are se
   const { port1, port2 } = new MessageChannel();
   const link = workerLink(port1, { peer: "right" });
   const whole = new Float32Array([1, 2, 3, 4]);
-  link.send({ type: "reduced", key: "k", values: toWire(whole.subarray(1, 2)) });
+  link.send({ type: "reduced", epoch: 0, key: "k", values: toWire(whole.subarray(1, 2)) });
   assertEquals(whole.length, 4);
   link.close("test over");
   port1.close();

@@ -1,0 +1,278 @@
+/**
+ * How a run goes on without stopping when who takes part changes: a new membership epoch in which the survivors keep
+ * their state, lost actors start anew one by one, replicas move to the trainers that live, and newcomers are let in at
+ * the border of two steps once they have followed the others that far. Pure decisions about the controller's memory.
+ */
+import type { TrainConfig } from "../config.ts";
+import type { Message } from "../wire/messages.ts";
+import { awaitedByEpoch, type ControllerOptions, type ControllerState } from "./controller_state.ts";
+import type { RunFailure } from "./events.ts";
+import type { Effect } from "./runtime/behavior.ts";
+import { actorIds, freeTrainerIds, type Placement, seatReplicas, trainersFor } from "./seats.ts";
+import { configureOrder, directoryOrders, spawnOrder } from "./start_orders.ts";
+import { alarm } from "./watch.ts";
+
+/** A trainer without replicas, on its way to some. */
+export interface Newcomer {
+  /** Its process starts; it is configured and waits; it gets a state; it follows the steps. */
+  stage: "starting" | "ready" | "restoring" | "observing";
+  /** The step after which its state is. */
+  followed: number;
+  /** Starts that failed. */
+  failures: number;
+  /** When the stage began. */
+  since: number;
+}
+
+/** Whose answers a new epoch waits for. */
+export interface Regrouping {
+  readonly waiting: Set<string>;
+}
+
+/** What changes with an epoch. */
+export interface Change {
+  readonly failure?: RunFailure;
+  /** Actors that are gone. */
+  readonly lost?: readonly string[];
+  /** Hosts that are gone, whose actors are among the lost. */
+  readonly hosts?: readonly string[];
+  /** Newcomers that get replicas. */
+  readonly admitted?: readonly string[];
+  /** Actors between which a link broke, and that live. */
+  readonly relinked?: readonly string[];
+}
+
+/** Losses in a row without a new step that are mended one by one; after that all actors start anew. */
+const mendsMax = 3;
+/** Starts of a newcomer that may fail. */
+const newcomerFailuresMax = 3;
+/** Steps that a newcomer may lag behind before the others wait for it. */
+const lagMax = 4;
+
+/** The actors that are gone with `actor`, itself included; those of a host when it is one. */
+export function goneWith(state: ControllerState, actor: string): string[] {
+  const on = state.placements.filter(({ host }) => host === actor).map(({ id }) => id);
+  return state.hosts.includes(actor) ? on : [actor];
+}
+
+/** Who is gone by a change, together with those whose link to the controller has broken of late. */
+export function allGone(
+  state: ControllerState,
+  { lost = [], hosts = [] }: Change,
+): { lost: string[]; hosts: string[] } {
+  const unheard = [...state.lost.keys()].filter((id) => id !== actorIds.localHost);
+  const all = [...new Set([...hosts, ...unheard.filter((id) => state.hosts.includes(id))])];
+  return { hosts: all, lost: [...new Set([...lost, ...[...all, ...unheard].flatMap((id) => goneWith(state, id))])] };
+}
+
+/** Whether a loss can be mended while the others keep what they have; `losses` in a row were without a new step. */
+export function mayMend(state: ControllerState, actor: string, losses: number): boolean {
+  const underWay = state.phase === "training" || state.phase === "regrouping";
+  if (!underWay || actor === actorIds.localHost || losses >= mendsMax) return false;
+  const known = state.hosts.includes(actor) || state.placements.some(({ id }) => id === actor);
+  const gone = [...goneWith(state, actor), ...allGone(state, {}).lost];
+  return known && state.seats.some(({ id }) => !gone.includes(id));
+}
+
+/** Begins an epoch; its first step waits for {@linkcode regroupedBy}. */
+export function beginEpoch(
+  state: ControllerState,
+  change: Change,
+  { config, now }: { config: TrainConfig; now: number },
+): Effect[] {
+  const { lost = [], hosts = [], admitted = [], relinked = [] } = change;
+  const epoch = state.epoch = ++state.attempt;
+  state.phase = "regrouping";
+  state.stepping = false;
+  state.held = false;
+  for (const each of [state.reports, state.perplexity, state.broken]) each.clear();
+  state.hosts = state.hosts.filter((host) => !hosts.includes(host));
+  const gone = [...new Set([...lost, ...hosts])];
+  for (const id of gone) forget(state, id);
+  const unsaved = dropSaving(state, gone);
+  const seated = [...state.seats.map(({ id }) => id).filter((id) => !gone.includes(id)), ...admitted];
+  state.seats = seatReplicas(config.replicas, seated);
+  for (const id of admitted) state.joining.delete(id);
+  const starts = replace(state, lost, { config, now });
+  const steppers = state.placements.map(({ id }) => id).filter((id) => state.ready.has(id) && !state.joining.has(id));
+  state.regrouping = { waiting: new Set(steppers) };
+  // Who was following starts over: what it waits for may never come.
+  const followers = [...state.joining].filter(([, newcomer]) => isFollowing(newcomer));
+  for (const [, newcomer] of followers) Object.assign(newcomer, { stage: "ready", since: now });
+  const regroup = (to: string): Message => ({
+    type: "regroup",
+    epoch,
+    step: state.step,
+    trainers: state.seats.map((seat) => ({ ...seat })),
+    gone: [
+      ...gone.map((actor) => ({ actor, below: epoch })),
+      ...(relinked.includes(to) ? relinked.filter((id) => id !== to).map((actor) => ({ actor, below: 0 })) : []),
+    ],
+  });
+  return [
+    { kind: "disconnect", peers: gone, reason: `epoch ${epoch} begins`, below: epoch },
+    ...["step", "broken", ...(state.lost.size === 0 ? ["lost"] : [])].map((name): Effect => ({
+      kind: "cancel-timer",
+      name,
+    })),
+    ...unsaved,
+    ...starts,
+    ...[...steppers, ...followers.map(([id]) => id)].map((to): Effect => ({ kind: "send", to, message: regroup(to) })),
+    alarm("regrouping", config.cluster.stepTimeoutMs),
+  ];
+}
+
+/** Begins the steps of the epoch, when nobody is waited for any more; undefined before. */
+export function epochStands(state: ControllerState): Effect[] | undefined {
+  if (state.phase !== "regrouping" || awaitedByEpoch(state).length > 0) return undefined;
+  state.phase = "training";
+  return [{ kind: "cancel-timer", name: "regrouping" }, ...directoryOrders(state)];
+}
+
+/** An actor that starts while the others are at work has said hello: it is told what the run is. */
+export function configureLate(state: ControllerState, id: string, options: ControllerOptions): Effect[] {
+  const placement = state.placements.find((each) => each.id === id);
+  return placement === undefined ? [] : [...directoryOrders(state, [id]), configureOrder(state, options, placement)];
+}
+
+/** Starts as many trainers as the hosts there are should have, beside those that are placed. */
+export function fillUp(state: ControllerState, { config, hosts: planned }: ControllerOptions, now: number): Effect[] {
+  const { replicas, cluster } = config;
+  const wanted = trainersFor(cluster.trainers, { replicas, hosts: state.hosts.length, planned });
+  const placed = state.placements.filter(({ role }) => role === "trainer");
+  if (wanted <= placed.length) return [];
+  const load = (host: string) =>
+    state.placements.filter((each) => each.role === "trainer" && each.host === host).length;
+  return freeTrainerIds(placed.map(({ id }) => id), wanted - placed.length).flatMap(({ id, index }) => {
+    const host = [...state.hosts].sort((a, b) => load(a) - load(b))[0];
+    const placement: Placement = { id, role: "trainer", host, index };
+    state.placements.push(placement);
+    return startNewcomer(state, placement, { config, now, failures: 0 });
+  });
+}
+
+/**
+ * What the border before a step brings: newcomers that wait get a state and follow from here on. `hold` when one of them
+ * lags so far behind that the others wait.
+ */
+export function atBorder(state: ControllerState, now: number): { effects: Effect[]; hold: boolean } {
+  const waiting = [...state.joining].filter(([, { stage }]) => stage === "ready");
+  for (const [, newcomer] of waiting) {
+    Object.assign(newcomer, { stage: "restoring", followed: state.step - 1, since: now });
+  }
+  const ids = waiting.map(([id]) => id);
+  const [{ id: donor }] = state.seats;
+  const { step, epoch } = state;
+  const effects: Effect[] = ids.length === 0 ? [] : [
+    ...directoryOrders(state),
+    ...ids.map((to): Effect => ({ kind: "send", to, message: { type: "observe", step, epoch } })),
+    { kind: "send", to: donor, message: { type: "share-state", step, epoch, to: ids } },
+  ];
+  const lag = [...state.joining.values()].some((newcomer) =>
+    isFollowing(newcomer) && state.step - 1 - newcomer.followed > lagMax
+  );
+  return { effects, hold: lag };
+}
+
+/** The newcomers that have followed so far that they can take part in the next step; all who follow, or none. */
+export function caughtUp(state: ControllerState): string[] {
+  const following = [...state.joining].filter(([id, newcomer]) => isFollowing(newcomer) && !state.lost.has(id));
+  const all = following.every(([, { stage, followed }]) => stage === "observing" && followed >= state.step - 2);
+  return all ? following.map(([id]) => id) : [];
+}
+
+/** Those who get the sums of the step beside the trainers that take it. */
+export function observers(state: ControllerState): string[] {
+  return [...state.joining].filter(([, newcomer]) => isFollowing(newcomer)).map(([id]) => id);
+}
+
+/** A newcomer's word that its state is that after `step`; words of an earlier epoch are void. */
+export function hasFollowed(state: ControllerState, id: string, { step, now }: { step: number; now: number }): void {
+  const newcomer = state.joining.get(id);
+  if (newcomer === undefined || !isFollowing(newcomer) || step < newcomer.followed) return;
+  Object.assign(newcomer, { stage: "observing", followed: step, since: now });
+}
+
+/** A newcomer is configured. */
+export function isReady(state: ControllerState, id: string, now: number): void {
+  const newcomer = state.joining.get(id);
+  if (newcomer?.stage === "starting") Object.assign(newcomer, { stage: "ready", since: now });
+}
+
+function isFollowing({ stage }: Newcomer): boolean {
+  return stage === "restoring" || stage === "observing";
+}
+
+/** A newcomer is gone. It starts anew while it may, or the run goes on without it: nothing waits for it. */
+export function replaceNewcomer(
+  state: ControllerState,
+  id: string,
+  { config, now }: { config: TrainConfig; now: number },
+): { effects: Effect[]; startsAnew: boolean } {
+  const failures = (state.joining.get(id)?.failures ?? 0) + 1;
+  const placement = state.placements.find((each) => each.id === id);
+  forget(state, id);
+  state.joining.delete(id);
+  const startsAnew = placement !== undefined && failures < newcomerFailuresMax && state.hosts.includes(placement.host);
+  const effects: Effect[] = [{ kind: "disconnect", peers: [id], reason: "it is lost", below: ++state.attempt }];
+  if (startsAnew) effects.push(...startNewcomer(state, placement, { config, now, failures }));
+  else state.placements = state.placements.filter((each) => each.id !== id);
+  return { effects, startsAnew };
+}
+
+/** Newcomers that have taken too long over what they do. */
+export function lateNewcomers(state: ControllerState, { now, limitMs }: { now: number; limitMs: number }): string[] {
+  const late = ({ stage, since }: Newcomer) =>
+    (stage === "starting" || stage === "restoring" || stage === "observing" && state.held) && now - since > limitMs;
+  return [...state.joining].filter(([, newcomer]) => late(newcomer)).map(([id]) => id);
+}
+
+function startNewcomer(
+  state: ControllerState,
+  placement: Placement,
+  { config, now, failures }: { config: TrainConfig; now: number; failures: number },
+): Effect[] {
+  state.joining.set(placement.id, { stage: "starting", followed: -1, failures, since: now });
+  state.starts.set(placement.id, ++state.attempt);
+  return [spawnOrder(placement, { cluster: config.cluster, attempt: state.attempt })];
+}
+
+/** Lost actors start anew where they were, or where a host is left; trainers of a lost host do not. */
+function replace(
+  state: ControllerState,
+  lost: readonly string[],
+  { config, now }: { config: TrainConfig; now: number },
+): Effect[] {
+  const effects: Effect[] = [];
+  state.placements = state.placements.flatMap((placement) => {
+    const { id, role } = placement;
+    if (!lost.includes(id)) return [placement];
+    const lives = state.hosts.includes(placement.host);
+    state.joining.delete(id);
+    if (role === "trainer" && !lives) return [];
+    const placed = lives ? placement : { ...placement, host: state.hosts[0] };
+    if (role === "trainer") effects.push(...startNewcomer(state, placed, { config, now, failures: 0 }));
+    else {
+      state.starts.set(id, ++state.attempt);
+      effects.push(spawnOrder(placed, { cluster: config.cluster, attempt: state.attempt }));
+    }
+    return [placed];
+  });
+  return effects;
+}
+
+/** A checkpoint that lacks its writer or the trainer that gives it is taken anew at the next border. */
+function dropSaving(state: ControllerState, gone: readonly string[]): Effect[] {
+  if (state.saving === undefined) return [];
+  if (!gone.includes(actorIds.checkpointer) && !gone.includes(state.savedBy)) return [];
+  state.saving = undefined;
+  state.heldBack = false;
+  state.owed = true;
+  return [{ kind: "cancel-timer", name: "saving" }];
+}
+
+function forget(state: ControllerState, id: string): void {
+  for (const each of [state.urls, state.pids, state.heardAt, state.pulses, state.ready, state.lost, state.starts]) {
+    each.delete(id);
+  }
+}
