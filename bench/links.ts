@@ -1,7 +1,7 @@
 /**
  * Throughput of an actor's link (encode, send, receive, decode) beside that of the bare WebSocket below it, between two
- * processes on loopback, in turns; and sums of 64 MB over 2 and 4 processes through one sync shard. Every sample counts
- * what arrived. `deno task bench links [--part FILE]`.
+ * processes on loopback, in turns; how long small messages take beside 64 MiB in flight; and sums of 64 MB over 2 and 4
+ * processes through one sync shard. Every sample counts what arrived. `deno task bench links [--part FILE]`.
  */
 import { linesOf } from "../api/gpu_protocol.ts";
 import { syncBehavior } from "../actors/sync.ts";
@@ -13,7 +13,7 @@ import { roundOrder, summarize } from "./statistics.ts";
 import { finish, suiteOptions } from "./suite.ts";
 import { short, table } from "./table.ts";
 
-const ROUNDS = 7, SAMPLE_BYTES = 128 * 2 ** 20, REDUCED_MB = 64, SLICE_BYTES = 4 * 2 ** 20;
+const ROUNDS = 7, BEATS = 200, SAMPLE_BYTES = 128 * 2 ** 20, REDUCED_MB = 64, SLICE_BYTES = 4 * 2 ** 20;
 
 /** Another process, told what to do by lines. */
 class Peer {
@@ -78,8 +78,8 @@ async function throughput(): Promise<Entry[]> {
   const arrivals = { raw: new Arrivals(), link: new Arrivals() };
   const listener = listen({ id: "bench", token: "bench" }, (link) => {
     link.onMessage = (message) => {
-      if (message.type !== "reduced") return;
-      const values = f32FromWire(message.values);
+      if (message.type !== "weights-part") return;
+      const values = f32FromWire(message.tensor);
       if (values[0] !== 1.5 || values[values.length - 1] !== 1.5) throw new Error("a message came out wrong");
       arrivals.link.add(values.byteLength);
     };
@@ -125,6 +125,54 @@ async function throughput(): Promise<Entry[]> {
   return entries;
 }
 
+/** How long small messages take while 64 MiB wait on the same link: urgent ones, ones that keep their order, and in peace. */
+async function latencies(): Promise<Entry[]> {
+  let times: number[] = [], arrived = () => {};
+  const listener = listen({ id: "bench", token: "bench" }, (link) => {
+    link.onMessage = (message) => {
+      const at = message.type === "heartbeat" ? message.handled : message.type === "pong" ? message.count : undefined;
+      if (at === undefined) return;
+      times.push(performance.timeOrigin + performance.now() - at / 1e3);
+      if (times.length === BEATS) arrived();
+    };
+  });
+  const peer = new Peer();
+  await peer.ask(`link ${listener.url}`);
+  const inFlight = 64 * 2 ** 20;
+  const arms = [
+    { arm: "urgent", command: `beat heartbeat ${BEATS} ${inFlight}` },
+    { arm: "in order", command: `beat pong ${BEATS} ${inFlight}` },
+    { arm: "urgent, nothing in flight", command: `beat heartbeat ${BEATS} 0` },
+  ];
+  const found = arms.map(() => ({ p50: [] as number[], p99: [] as number[] }));
+  for (let round = -1; round < ROUNDS; round++) {
+    for (const index of roundOrder(arms.length, round + 1)) {
+      times = [];
+      const all = new Promise<void>((resolve) => arrived = resolve);
+      await peer.ask(arms[index].command);
+      await all;
+      times.sort((a, b) => a - b);
+      if (round < 0) continue;
+      found[index].p50.push(times[Math.floor(BEATS * 0.5)]);
+      found[index].p99.push(times[Math.floor(BEATS * 0.99)]);
+    }
+  }
+  await peer.close();
+  await listener.close();
+  return arms.flatMap(({ arm }, index) =>
+    (["p50", "p99"] as const).map((percentile): Entry => ({
+      suite: "links",
+      name: `small message, 64 MiB in flight, ${percentile}`,
+      arm,
+      unit: "ms",
+      better: "lower",
+      error: 0,
+      bytes: inFlight,
+      ...summarize(found[index][percentile]),
+    }))
+  );
+}
+
 /** Sums over `processes` processes, each one replica, through a shard in this process. */
 async function reductions(processes: number): Promise<Entry> {
   const behavior = syncBehavior();
@@ -162,7 +210,7 @@ async function reductions(processes: number): Promise<Entry> {
 }
 
 if (import.meta.main) {
-  const entries = [...await throughput(), await reductions(2), await reductions(4)];
+  const entries = [...await throughput(), ...await latencies(), await reductions(2), await reductions(4)];
   const rows = entries.map(({ name, arm, median, min, max, unit }) => {
     const raw = entries.find((entry) => entry.name === name && entry.arm === "WebSocket");
     const share = raw === undefined || arm !== "ours" ? "" : `${(median / raw.median).toFixed(2)} of the WebSocket`;

@@ -1,6 +1,7 @@
 /**
  * The other process of `bench/links.ts`: told by lines on stdin what to send, it answers a line when it has done its part.
  * `raw URL`, `link URL`: connects. `send raw|link COUNT BYTES`: sends. `reduce ID OF MEGABYTES SLICE`: takes part in a sum.
+ * `beat TYPE COUNT BYTES`: sends COUNT messages of TYPE with the time in them while BYTES wait on the same link.
  */
 import { RemotePeers } from "../actors/engine/remote_peers.ts";
 import { linesOf } from "../api/gpu_protocol.ts";
@@ -38,6 +39,22 @@ async function reduce([id, of, megabytes, slice]: number[]): Promise<number> {
   return ms;
 }
 
+/** Sends small messages 5 ms apart with `inFlight` bytes of large ones before each. */
+async function beat(type: string, { count, inFlight }: { count: number; inFlight: number }): Promise<void> {
+  const connected = link;
+  if (connected === undefined) throw new TypeError("beat needs a link");
+  const values = new Float32Array(2 ** 20).fill(1.5);
+  for (let handled = 0; handled < count; handled++) {
+    while (connected.bufferedBytes < inFlight) {
+      connected.send({ type: "weights-part", name: "", tensor: toWire(values) });
+    }
+    const at = Math.round((performance.timeOrigin + performance.now()) * 1e3);
+    connected.send(type === "heartbeat" ? { type, id: "peer", handled: at } : { type: "pong", count: at });
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  while (connected.bufferedBytes > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
 for await (const line of linesOf(Deno.stdin.readable)) {
   const [what, ...rest] = line.split(" ");
   if (what === "raw") await connectRaw(rest[0]);
@@ -51,12 +68,13 @@ for await (const line of linesOf(Deno.stdin.readable)) {
         for (let at = 0; at < bytes; at += 2 ** 20) {
           raw?.send(new Uint8Array(values.buffer, at, Math.min(2 ** 20, bytes - at)));
         }
-      } else link?.send({ type: "reduced", epoch: 0, key: `${i}`, values: toWire(values) });
+      } else link?.send({ type: "weights-part", name: `${i}`, tensor: toWire(values) });
     }
   } else if (what === "reduce") {
     console.log(`reduced ${await reduce(rest.map(Number))}`);
     continue;
   }
+  if (what === "beat") await beat(rest[0], { count: Number(rest[1]), inFlight: Number(rest[2]) });
   console.log("done");
 }
 Deno.exit(0);

@@ -8,9 +8,10 @@ import { runPolicy, speakingRoles, whoMaySend } from "../actors/who_may_send.ts"
 import { decodeImage } from "../data/decode.ts";
 import { UnreadableImageError } from "../data/source.ts";
 import { admission } from "../wire/admission.ts";
+import { Assembler } from "../wire/assembler.ts";
 import { decode, encode, pack } from "../wire/codec.ts";
 import { WireError } from "../wire/error.ts";
-import { Assembler, framesOf, greetingFrame, readGreeting } from "../wire/frames.ts";
+import { framesOf, greetingFrame, readGreeting } from "../wire/frames.ts";
 import { typeOf } from "../wire/head.ts";
 import type { Message } from "../wire/messages.ts";
 import { toWire } from "../wire/tensor.ts";

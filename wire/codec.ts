@@ -10,8 +10,13 @@ import { typeFirst } from "./head.ts";
 import { type Message, messages } from "./messages.ts";
 import { scan } from "./scan.ts";
 
-/** Deepest nesting, most values and most bytes of one message. */
-export const codecLimits = { depthMax: 16, valuesMax: 1_000_000, bytesMax: 512 * 1024 * 1024 } as const;
+/** Deepest nesting, most values, most tensors that lie apart, and most bytes of one message. */
+export const codecLimits = {
+  depthMax: 16,
+  valuesMax: 1_000_000,
+  tensorsMax: 65_535,
+  bytesMax: 512 * 1024 * 1024,
+} as const;
 
 // Without these settings msgpackr writes records and truncates typed arrays to bytes.
 const packr = new Packr({ useRecords: false, moreTypes: false, int64AsType: "number", variableMapSize: true });
@@ -31,60 +36,90 @@ export interface Packed {
 
 /** Bytes of a message in all. */
 export function packedBytes({ head, tensors = [] }: Packed): number {
-  return tensors.reduce((sum, tensor) => sum + tensor.byteLength, head.byteLength);
+  return head.byteLength + sumOf(tensors);
 }
 
-/** Options of {@linkcode pack}. */
-export interface PackOptions {
-  /** Bytes before the head in its buffer that are free for the caller. @default 0 */
-  room?: number;
+function sumOf(tensors: readonly Uint8Array[]): number {
+  return tensors.reduce((sum, tensor) => sum + tensor.byteLength, 0);
+}
+
+/** Options of {@linkcode prepare}. */
+export interface PrepareOptions {
   /** Largest message that is whole in its head. @default 256 KiB */
   wholeBytesMax?: number;
   /** Smallest tensor that lies apart. @default 64 KiB */
   apartBytesMin?: number;
 }
 
-/** Most bytes of the memory that {@linkcode pack} uses again and again. */
+/** A message that can be written later: its fields are its own, its tensors still those of the caller. */
+export interface Prepared {
+  readonly type: string;
+  /** Bytes of the message, rather more than less. */
+  readonly bytes: number;
+  readonly value: unknown;
+  /** Bytes of `tensors`. */
+  readonly apartBytes: number;
+  /** As in {@linkcode Packed}. */
+  readonly tensors?: readonly Uint8Array<ArrayBuffer>[];
+}
+
+/**
+ * `message` checked and taken apart, without copying its tensors, which the caller must not change before it is written.
+ *
+ * @throws {WireError} when a value cannot travel (a typed array other than bytes, a date, a function, a cycle), or there
+ * are more tensors than {@linkcode codecLimits} allow.
+ */
+export function prepare(
+  message: Message,
+  { wholeBytesMax = 256 * 1024, apartBytesMin = 64 * 1024 }: PrepareOptions = {},
+): Prepared {
+  const found: Found = { bytes: 0, bins: [] };
+  const value = plain(typeFirst(message), { depth: 0, path: "message", found });
+  const { type } = message, { bytes } = found;
+  if (bytes <= wholeBytesMax) return { type, bytes, value, apartBytes: 0 };
+  const apart = found.bins.filter(({ bytes }) => bytes.byteLength >= apartBytesMin || bytes.byteLength === 0);
+  if (apart.length > codecLimits.tensorsMax) {
+    throw new WireError(`message has ${apart.length} tensors, at most ${codecLimits.tensorsMax}`);
+  }
+  for (const { put } of apart) put(empty);
+  const tensors = apart.map(({ bytes }) => bytes);
+  return { type, bytes, value, tensors, apartBytes: sumOf(tensors) };
+}
+
+/** Most bytes of the memory that {@linkcode write} uses again and again. */
 const scratchBytes = 512 * 1024;
 let scratch: Buffer | undefined;
 
 /**
- * `message` packed without copying its large tensors, which the caller must not change as long as the result is in use.
- * The head is valid until the next call only.
+ * The message as it travels, behind `room` free bytes. Its head is valid until the next call only.
  *
- * @throws {WireError} when a value cannot travel (a typed array other than bytes, a date, a function, a cycle).
+ * @throws {WireError} when its tensors' memory is not there any more.
  */
-export function pack(
-  message: Message,
-  { room = 0, wholeBytesMax = 256 * 1024, apartBytesMin = 64 * 1024 }: PackOptions = {},
+export function write(
+  { type, value, bytes, tensors, apartBytes }: Prepared,
+  { room = 0 }: { room?: number } = {},
 ): Packed {
-  const found: Found = { bytes: 0, bins: [] };
-  const value = plain(typeFirst(message), { depth: 0, path: "message", found });
-  let tensors: Uint8Array<ArrayBuffer>[] | undefined;
-  if (found.bytes > wholeBytesMax) {
-    const apart = found.bins.filter(({ bytes }) => bytes.byteLength >= apartBytesMin || bytes.byteLength === 0);
-    for (const { put } of apart) put(empty);
-    tensors = apart.map(({ bytes }) => bytes);
-    for (const { byteLength } of tensors) found.bytes -= byteLength;
+  // Memory that is moved to another thread leaves views of 0 bytes behind.
+  if (sumOf(tensors ?? []) !== apartBytes) {
+    throw new WireError(`sending "${type}": its tensors were moved away while it waited; send a copy of them`);
   }
-  return { head: written(value, { byteLength: found.bytes + room, room }), tensors };
-}
-
-/** `value` as msgpack behind `room` free bytes, in memory that is used again unless it is large. */
-function written(
-  value: unknown,
-  { byteLength, room }: { byteLength: number; room: number },
-): Uint8Array<ArrayBuffer> {
+  const headBytes = bytes - apartBytes + room + 4_096;
   // Memory that is used again is in the processor's caches, and its pages are there.
   const again = scratch ??= memory(scratchBytes);
-  packr.useBuffer(byteLength + 4_096 > scratchBytes ? memory(byteLength + 4_096) : again);
+  packr.useBuffer(headBytes > scratchBytes ? memory(headBytes) : again);
   try {
-    const bytes = packr.pack(value, RESERVE + room);
-    return new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset + room, bytes.byteLength - room);
+    const written = packr.pack(value, RESERVE + room);
+    const head = new Uint8Array(written.buffer as ArrayBuffer, written.byteOffset + room, written.byteLength - room);
+    return { head, tensors };
   } finally {
     // A large message's memory is not held on to.
     packr.useBuffer(again);
   }
+}
+
+/** {@linkcode prepare} and {@linkcode write} at once. */
+export function pack(message: Message, { room, ...options }: PrepareOptions & { room?: number } = {}): Packed {
+  return write(prepare(message, options), { room });
 }
 
 /**

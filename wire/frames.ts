@@ -6,11 +6,11 @@
  * without head bytes, so that a tensor leaves from its own memory and arrives in its own. This file knows no socket and no
  * message.
  */
-import type { Packed } from "./codec.ts";
+import { codecLimits, type Packed } from "./codec.ts";
 import { WireError } from "./error.ts";
 
 /** Version of greeting and frames; both ends must agree. */
-export const linkProtocol = 3;
+export const linkProtocol = 4;
 
 /** Payload bytes of the largest frame. Deno closes a connection at frames of 64 MiB; 1 MiB is the fastest size. */
 export const frameBytesMax = 1024 * 1024;
@@ -18,30 +18,47 @@ export const frameBytesMax = 1024 * 1024;
 /** Bytes in front of a head that {@linkcode framesOf} can use, where the caller has left them. */
 export const frameRoom = 4;
 
-/** Most parts of a message. */
-const partsMax = 65_536;
+/** Most parts of a message: its head and its tensors. */
+export const partsMax = codecLimits.tensorsMax + 1;
 
-/** Head bytes of frames; an announcement is followed by its message's head in pieces, `parts` contains it. */
-export const frameKind = { greeting: 0, whole: 1, announcement: 2, parts: 3 } as const;
+/**
+ * Head bytes of frames. An announcement is followed by its message's head in pieces, `parts` contains it. An urgent message
+ * is a whole one that takes no credit. `credit` carries the bytes that may be sent beyond what was granted before. By
+ * `bulkWanted` a listener asks for the bulk connection; after `moved` the sender's messages come over that one, but for
+ * urgent ones.
+ */
+export const frameKind = {
+  greeting: 0,
+  whole: 1,
+  announcement: 2,
+  parts: 3,
+  urgent: 4,
+  credit: 5,
+  bulkWanted: 6,
+  moved: 7,
+} as const;
 
 /**
  * The frames of a message, in pieces of at most `payloadBytesMax` bytes; those of tensors view their memory. With `room`,
  * the {@linkcode frameRoom} bytes before the head in its buffer are overwritten, and a whole message is not copied either.
  *
- * @throws {WireError} when it has more than 65,536 parts.
+ * @throws {WireError} when a tensor's memory is gone before its turn comes.
  */
 export function* framesOf(
   packed: Packed,
   payloadBytesMax: number = frameBytesMax,
-  { room = false }: { room?: boolean } = {},
+  { room = false, urgent = false }: { room?: boolean; urgent?: boolean } = {},
 ): Generator<Uint8Array<ArrayBuffer>> {
   const { head, tensors } = packed;
-  if (tensors === undefined) return yield wholeFrame(head, room);
-  if (tensors.length >= partsMax) throw new WireError(`message has ${tensors.length} tensors, at most ${partsMax - 1}`);
+  if (tensors === undefined) return yield wholeFrame(head, { kind: urgent ? frameKind.urgent : frameKind.whole, room });
   const headInside = head.byteLength <= payloadBytesMax;
+  const parts = headInside ? tensors : [head, ...tensors], lengths = parts.map((part) => part.byteLength);
   yield beginning(packed, headInside);
-  for (const part of headInside ? tensors : [head, ...tensors]) {
-    for (let start = 0; start < part.byteLength; start += payloadBytesMax) {
+  for (const [index, part] of parts.entries()) {
+    for (let start = 0; start < lengths[index]; start += payloadBytesMax) {
+      if (part.byteLength !== lengths[index]) {
+        throw new WireError("a tensor was moved away while it was sent; send a copy of it");
+      }
       yield part.subarray(start, Math.min(start + payloadBytesMax, part.byteLength));
     }
   }
@@ -52,14 +69,17 @@ function padding(length: number): number {
   return (4 - length % 4) % 4;
 }
 
-function wholeFrame(bytes: Uint8Array<ArrayBuffer>, room: boolean): Uint8Array<ArrayBuffer> {
+function wholeFrame(
+  bytes: Uint8Array<ArrayBuffer>,
+  { kind, room }: { kind: number; room: boolean },
+): Uint8Array<ArrayBuffer> {
   const pad = padding(bytes.byteLength + 1), head = 1 + pad;
   const framed = room
     ? new Uint8Array(bytes.buffer, bytes.byteOffset - head, bytes.byteLength + head)
     : new Uint8Array(bytes.byteLength + head);
   if (!room) framed.set(bytes, head);
   framed.fill(0, 0, head);
-  framed[0] = frameKind.whole | pad << 4;
+  framed[0] = kind | pad << 4;
   return framed;
 }
 
@@ -76,9 +96,26 @@ function beginning({ head, tensors = [] }: Packed, headInside: boolean): Uint8Ar
   return bytes;
 }
 
-/** The first frame of each direction: protocol version, the sender's actor id, and whether it sends its pulse only. */
-export function greetingFrame(id: string, { pulse }: { pulse?: true } = {}): Uint8Array<ArrayBuffer> {
-  const payload = new TextEncoder().encode(JSON.stringify({ protocol: linkProtocol, id, pulse }));
+/** What a greeting says. */
+export interface Greeting {
+  /** The sender's actor id. */
+  readonly id: string;
+  /** Whether it sends its pulse here and nothing else. */
+  readonly pulse: boolean;
+  /** A listener's name for this link, with which its client may add a bulk connection to it. */
+  readonly ticket?: string;
+  /** The link that this connection is added to. */
+  readonly bulk?: string;
+}
+
+const ticketPattern = /^[\da-f-]{36}$/;
+
+/** The first frame of each direction. */
+export function greetingFrame(
+  id: string,
+  { pulse, ticket, bulk }: { pulse?: true; ticket?: string; bulk?: string } = {},
+): Uint8Array<ArrayBuffer> {
+  const payload = new TextEncoder().encode(JSON.stringify({ protocol: linkProtocol, id, pulse, ticket, bulk }));
   const bytes = new Uint8Array(payload.byteLength + 1);
   bytes[0] = frameKind.greeting;
   bytes.set(payload, 1);
@@ -86,11 +123,11 @@ export function greetingFrame(id: string, { pulse }: { pulse?: true } = {}): Uin
 }
 
 /**
- * The peer's id in a greeting, and whether it sends its pulse only.
+ * What a greeting says.
  *
  * @throws {WireError} when the frame is no greeting of this protocol.
  */
-export function readGreeting(bytes: Uint8Array): { id: string; pulse: boolean } {
+export function readGreeting(bytes: Uint8Array): Greeting {
   const limit = 1024;
   if (bytes[0] !== frameKind.greeting || bytes.byteLength > limit) throw new WireError("first frame is no greeting");
   let value: unknown;
@@ -111,117 +148,16 @@ export function readGreeting(bytes: Uint8Array): { id: string; pulse: boolean } 
   }
   const id = value.id;
   if (typeof id !== "string" || !/^[\w.:@/-]{1,200}$/.test(id)) throw new WireError("greeting's actor id is malformed");
-  return { id, pulse: "pulse" in value && value.pulse === true };
+  const pulse = "pulse" in value && value.pulse === true;
+  return {
+    id,
+    pulse,
+    ticket: "ticket" in value ? ticketOf(value.ticket) : undefined,
+    bulk: "bulk" in value ? ticketOf(value.bulk) : undefined,
+  };
 }
 
-/** Most bytes set aside for a part on the word of its announcement alone. */
-const untouchedBytesMax = 16 * 1024 * 1024;
-
-/** A message in parts that is under way. */
-interface Underway {
-  /** Length of each part, the head's first. */
-  readonly lengths: readonly number[];
-  readonly parts: Uint8Array<ArrayBuffer>[];
-  /** Memory of the part that is being joined, as far as it is believed in. */
-  joined?: Uint8Array<ArrayBuffer>;
-  filled: number;
-}
-
-/** Puts messages back together. */
-export class Assembler {
-  #underway: Underway | undefined;
-
-  /**
-   * @param admit Gets the beginning of each message and its length before memory is set aside for it; throws to refuse.
-   */
-  constructor(
-    private readonly messageBytesMax: number,
-    private readonly admit: (beginning: Uint8Array, byteLength: number) => void = () => {},
-  ) {}
-
-  /**
-   * Takes one frame; the message when it completes one. Parts that came in one frame are views of it.
-   *
-   * @throws {WireError} for an unknown or misplaced frame, or a message above the cap.
-   */
-  take(bytes: Uint8Array<ArrayBuffer>): Packed | undefined {
-    const underway = this.#underway;
-    if (underway !== undefined) return this.#fill(underway, bytes);
-    const pad = bytes[0] >> 4;
-    if ((bytes[0] & 15) === frameKind.whole && pad < 4) {
-      const head = bytes.subarray(1 + pad);
-      if (head.byteLength > this.messageBytesMax) throw this.#tooLarge(head.byteLength);
-      this.admit(head, head.byteLength);
-      return { head };
-    }
-    const headInside = bytes[0] === frameKind.parts;
-    if (!headInside && bytes[0] !== frameKind.announcement) throw new WireError(`frame kind ${bytes[0]} is unknown`);
-    const begun = { lengths: this.#lengths(bytes, headInside), parts: [], filled: 0 };
-    this.#underway = begun;
-    return headInside ? this.#fill(begun, bytes.subarray(5 + 8 * begun.lengths.length)) : undefined;
-  }
-
-  /** The parts' lengths in a message's first frame. */
-  #lengths(bytes: Uint8Array, headInside: boolean): number[] {
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const from = headInside ? 5 : 1;
-    const count = !headInside ? (bytes.byteLength - 1) / 8 : bytes.byteLength < 5 ? 0 : view.getUint32(1, true);
-    if (!Number.isInteger(count) || count < 1 || count > partsMax || from + 8 * count > bytes.byteLength) {
-      throw new WireError(
-        `announcement of ${bytes.byteLength} bytes is malformed: it must tell 1 to ${partsMax} lengths`,
-      );
-    }
-    const lengths = Array.from({ length: count }, (_, index) => Number(view.getBigUint64(from + 8 * index, true)));
-    const sum = lengths.reduce((total, length) => total + length, 0);
-    if (sum > this.messageBytesMax) throw this.#tooLarge(sum);
-    if (lengths[0] === 0) throw new WireError("announcement of an empty message");
-    const inside = bytes.byteLength - from - 8 * count;
-    if (headInside && inside !== lengths[0]) {
-      throw new WireError(`head of ${inside} bytes where ${lengths[0]} were told`);
-    }
-    return lengths;
-  }
-
-  #fill(underway: Underway, piece: Uint8Array<ArrayBuffer>): Packed | undefined {
-    const { lengths, parts } = underway;
-    const expected = lengths[parts.length], left = expected - underway.filled;
-    if (piece.byteLength === 0) throw new WireError("empty piece");
-    if (piece.byteLength > left) throw new WireError(`piece of ${piece.byteLength} bytes where ${left} were left`);
-    if (parts.length === 0 && underway.filled === 0) {
-      this.admit(
-        piece,
-        lengths.reduce((sum, length) => sum + length, 0),
-      );
-    }
-    if (piece.byteLength === expected) parts.push(piece);
-    else {
-      const joined = room(underway, expected, piece.byteLength);
-      joined.set(piece, underway.filled);
-      underway.filled += piece.byteLength;
-      if (underway.filled < expected) return undefined;
-      parts.push(joined);
-      underway.joined = undefined;
-      underway.filled = 0;
-    }
-    while (lengths[parts.length] === 0) parts.push(new Uint8Array(0));
-    if (parts.length < lengths.length) return undefined;
-    this.#underway = undefined;
-    return { head: parts[0], tensors: parts.slice(1) };
-  }
-
-  #tooLarge(length: number): WireError {
-    return new WireError(`message of ${length} bytes is larger than ${this.messageBytesMax}`);
-  }
-}
-
-/** Memory of the part that is being joined, with room for `more` bytes. */
-function room(underway: Underway, expected: number, more: number): Uint8Array<ArrayBuffer> {
-  const { joined, filled } = underway;
-  if (joined !== undefined && filled + more <= joined.byteLength) return joined;
-  // When so much has come, the rest of the announced length is believed.
-  const next = new Uint8Array(
-    joined === undefined && more <= untouchedBytesMax ? Math.min(expected, untouchedBytesMax) : expected,
-  );
-  if (joined !== undefined) next.set(joined.subarray(0, filled));
-  return underway.joined = next;
+function ticketOf(value: unknown): string {
+  if (typeof value !== "string" || !ticketPattern.test(value)) throw new WireError("greeting's ticket is malformed");
+  return value;
 }

@@ -1,6 +1,7 @@
 /**
- * A link carries messages between two actors, in order, and tells each side once when it ends. Whether it runs over
- * memory, a Worker or a socket is not known here; every kind passes `tests/wire/link_exam.ts`.
+ * A link carries messages between two actors, in order but for urgent ones (`urgent.ts`), which may overtake others, and
+ * tells each side once when it ends. Whether it runs over memory, a Worker or a socket is not known here; every kind passes
+ * `tests/wire/link_exam.ts`.
  */
 import { WireError } from "./error.ts";
 import type { Message } from "./messages.ts";
@@ -13,7 +14,7 @@ export interface Link {
   readonly pulse?: boolean;
   /** Bytes given to {@linkcode Link.send} that have not left yet. */
   readonly bufferedBytes: number;
-  /** Called for each message, in order; those that came earlier are held until it is set. */
+  /** Called for each message, in order but for urgent ones; those that came earlier are held until it is set. */
   onMessage: ((message: Message) => void) | undefined;
   /** Called once, after the last message; `reason` says who ended it and why. */
   onClose: ((reason: string) => void) | undefined;
@@ -36,12 +37,18 @@ export interface LinkLimits {
   messageBytesMax?: number;
   /** Most bytes that may wait to be sent before the link gives up on a peer that does not read. @default 1 GiB */
   bufferedBytesMax?: number;
+  /** Most messages that may wait so. @default 100,000 */
+  bufferedMessagesMax?: number;
 }
 
 /** {@linkcode LinkLimits} with defaults filled in. */
 export function linkLimits(limits: LinkLimits): Required<LinkLimits> {
   const messageBytesMax = limits.messageBytesMax ?? 512 * 1024 * 1024;
-  return { messageBytesMax, bufferedBytesMax: limits.bufferedBytesMax ?? 1024 * 1024 * 1024 };
+  return {
+    messageBytesMax,
+    bufferedBytesMax: limits.bufferedBytesMax ?? 1024 * 1024 * 1024,
+    bufferedMessagesMax: limits.bufferedMessagesMax ?? 100_000,
+  };
 }
 
 /** The receiving half that all links share: holds early messages, and ends once. */
@@ -102,6 +109,14 @@ export class Inbox {
     return true;
   }
 
+  /** Whether messages wait for {@linkcode Inbox.onMessage} to be set. */
+  get holding(): boolean {
+    return this.#held.length > 0;
+  }
+
+  /** Called when all that has come was handed over. */
+  protected drained(): void {}
+
   /** Throws when the link has ended. */
   assertOpen(peer: string): void {
     if (this.#reason !== undefined) throw new WireError(`sending to ${peer}: the link is closed (${this.#reason})`);
@@ -115,6 +130,7 @@ export class Inbox {
         const message = this.#held.shift();
         if (message !== undefined) this.#onMessage(message);
       }
+      if (this.#held.length === 0) this.drained();
       const finished = this.#held.length === 0 && this.#reason !== undefined;
       if (finished && !this.#closeTold && this.#onClose !== undefined) {
         this.#closeTold = true;

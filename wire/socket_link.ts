@@ -4,15 +4,13 @@
  * all. It knows no message by name.
  */
 import { deadline } from "@std/async/deadline";
-import { admission, type Admit, type Policy } from "./admission.ts";
-import { decode, pack, packedBytes } from "./codec.ts";
+import { admission, type Policy } from "./admission.ts";
 import { WireError } from "./error.ts";
-import { Assembler, frameBytesMax, frameRoom, framesOf, greetingFrame, readGreeting } from "./frames.ts";
+import { type Greeting, greetingFrame, readGreeting } from "./frames.ts";
 import { Gate } from "./gate.ts";
-import { typeOf } from "./head.ts";
 import { Identity } from "./identity.ts";
-import { errorText, Inbox, type Link, type LinkLimits, linkLimits } from "./link.ts";
-import type { Message } from "./messages.ts";
+import { errorText, type Link, type LinkLimits, linkLimits } from "./link.ts";
+import { type EndOptions, SocketLink } from "./socket_end.ts";
 import { listeningTls, requireSafeAddress, type Tls } from "./tls.ts";
 
 /** Options of {@linkcode connectSocket}. */
@@ -66,24 +64,11 @@ export interface Listener {
  * @throws {WireError} when nobody answers within the limit, the token is refused, or the other side is no actor.
  */
 export async function connectSocket(url: string, options: ConnectOptions): Promise<Link> {
-  const timeoutMs = options.timeoutMs ?? 10_000;
-  requireSafeAddress(url);
-  let socket: WebSocket | undefined;
-  const { authority } = options.tls ?? {};
-  const client = authority === undefined ? undefined : Deno.createHttpClient({ caCerts: [authority] });
-  try {
-    const audience = options.peer ?? `@${new URL(url).host}`;
-    socket = new WebSocket(url, { headers: { authorization: identityOf(options).header(audience) }, client });
-    return await deadline(greet(socket, options), timeoutMs);
-  } catch (error) {
-    socket?.close();
-    const timedOut = error instanceof DOMException && error.name === "TimeoutError";
-    if (!timedOut) throw new WireError(`connecting to ${url}: ${errorText(error)}`, { cause: error });
-    throw new WireError(`connecting to ${url}: no answer within ${timeoutMs} ms; check that it runs and is reachable`);
-  } finally {
-    // What is connected stays so.
-    client?.close();
-  }
+  return await openSocket(url, options, (socket, { id: peer, pulse, ticket }) => {
+    socket.send(greetingFrame(options.id));
+    const dial = () => dialBulk(url, { ...options, peer }, ticket);
+    return new SocketLink(socket, { ...endOptions(options, { peer, pulse }), dial });
+  });
 }
 
 /**
@@ -95,6 +80,8 @@ export function listen(options: ListenOptions, onLink: (link: Link) => void): Li
   const hostname = options.hostname ?? "127.0.0.1";
   const port = options.port ?? 0;
   const links = new Set<SocketLink>();
+  /** Links that may still get a bulk connection, by the name that their clients know. */
+  const tickets = new Map<string, SocketLink>();
   const name = hostname.includes(":") ? `[${hostname}]` : hostname;
   const certificate = listeningTls(hostname, options.tls);
   let gate: Gate | undefined;
@@ -114,7 +101,8 @@ export function listen(options: ListenOptions, onLink: (link: Link) => void): Li
     }
     // Deno's idle timer outlives the socket and would hold the process for half its time; actors beat and have deadlines.
     const { socket, response } = Deno.upgradeWebSocket(request, { idleTimeout: 0 });
-    accept(socket, options).then((link) => {
+    accept(socket, { options, actor, tickets }).then((link) => {
+      if (link === undefined) return;
       if (link.peer !== actor) {
         options.onRefused?.(`${link.peer} came with the token of ${actor}`);
         return link.close(`the token is that of ${actor}`);
@@ -181,22 +169,80 @@ function refusedRequest(request: Request): { response: Response; reason: string 
   return undefined;
 }
 
-/** The client's side: waits for the listener's greeting, answers with ours. */
-function greet(socket: WebSocket, options: ConnectOptions): Promise<SocketLink> {
-  return greetingOf(socket, options).then((link) => {
-    socket.send(greetingFrame(options.id));
-    return link;
+/** A second connection to the listener `options.peer`, which belongs to the link that it named `ticket`. */
+async function dialBulk(
+  url: string,
+  options: ConnectOptions & { peer: string },
+  ticket: string | undefined,
+): Promise<WebSocket> {
+  if (ticket === undefined) throw new WireError(`${options.peer} takes no bulk connection`);
+  return await openSocket(url, options, (socket, { id }) => {
+    if (id !== options.peer) throw new WireError(`${id} answers at the address of ${options.peer}`);
+    socket.send(greetingFrame(options.id, { bulk: ticket }));
+    return socket;
   });
 }
 
-/** The listener's side: greets first, then waits for the client's. */
-async function accept(socket: WebSocket, options: ListenOptions): Promise<SocketLink> {
-  socket.addEventListener("open", () => socket.send(greetingFrame(options.id)), { once: true });
-  return await deadline(greetingOf(socket, options), options.greetingTimeoutMs ?? 5_000);
+/** Connects; what `greeted` makes of the listener's greeting. */
+async function openSocket<T>(
+  url: string,
+  options: ConnectOptions,
+  greeted: (socket: WebSocket, greeting: Greeting) => T,
+): Promise<T> {
+  const timeoutMs = options.timeoutMs ?? 10_000;
+  requireSafeAddress(url);
+  let socket: WebSocket | undefined;
+  const { authority } = options.tls ?? {};
+  const client = authority === undefined ? undefined : Deno.createHttpClient({ caCerts: [authority] });
+  try {
+    const audience = options.peer ?? `@${new URL(url).host}`;
+    socket = new WebSocket(url, { headers: { authorization: identityOf(options).header(audience) }, client });
+    return await deadline(greetingOf(socket, greeted), timeoutMs);
+  } catch (error) {
+    socket?.close();
+    const timedOut = error instanceof DOMException && error.name === "TimeoutError";
+    if (!timedOut) throw new WireError(`connecting to ${url}: ${errorText(error)}`, { cause: error });
+    throw new WireError(`connecting to ${url}: no answer within ${timeoutMs} ms; check that it runs and is reachable`);
+  } finally {
+    // What is connected stays so.
+    client?.close();
+  }
 }
 
-/** A link as soon as the peer's greeting has come. */
-function greetingOf(socket: WebSocket, options: LinkLimits & { id: string; policy?: Policy }): Promise<SocketLink> {
+/** The listener's side: greets first, then waits for the client's; undefined for a bulk connection of a link. */
+async function accept(
+  socket: WebSocket,
+  { options, actor, tickets }: { options: ListenOptions; actor: string; tickets: Map<string, SocketLink> },
+): Promise<SocketLink | undefined> {
+  const ticket = crypto.randomUUID();
+  socket.addEventListener("open", () => socket.send(greetingFrame(options.id, { ticket })), { once: true });
+  const greeted = (socket: WebSocket, { id: peer, pulse, bulk }: Greeting): SocketLink | undefined => {
+    if (bulk === undefined) {
+      const link = new SocketLink(socket, endOptions(options, { peer, pulse }));
+      tickets.set(ticket, link);
+      link.ended.then(() => tickets.delete(ticket));
+      return link;
+    }
+    const link = tickets.get(bulk);
+    if (link === undefined || link.peer !== peer || peer !== actor) throw new WireError("there is no such link");
+    tickets.delete(bulk);
+    link.addBulk(socket);
+    return undefined;
+  };
+  return await deadline(greetingOf(socket, greeted), options.greetingTimeoutMs ?? 5_000);
+}
+
+function endOptions(
+  options: LinkLimits & { id: string; policy?: Policy },
+  { peer, pulse }: { peer: string; pulse: boolean },
+): EndOptions {
+  const { id, policy } = options;
+  const admit = policy && admission(policy, { peer, own: id, now: () => performance.now() });
+  return { peer, pulse, bounds: linkLimits(options), admit };
+}
+
+/** What `greeted` makes of the peer's greeting, as soon as it has come. */
+function greetingOf<T>(socket: WebSocket, greeted: (socket: WebSocket, greeting: Greeting) => T): Promise<T> {
   socket.binaryType = "arraybuffer";
   return new Promise((resolve, reject) => {
     socket.onerror = (event) => reject(new WireError(connectError(event)));
@@ -204,10 +250,7 @@ function greetingOf(socket: WebSocket, options: LinkLimits & { id: string; polic
     socket.onmessage = (event) => {
       try {
         if (!(event.data instanceof ArrayBuffer)) throw new WireError("first frame is no greeting");
-        const { id: peer, pulse } = readGreeting(new Uint8Array(event.data));
-        const { id, policy } = options;
-        const admit = policy && admission(policy, { peer, own: id, now: () => performance.now() });
-        resolve(new SocketLink(socket, { peer, pulse, bounds: linkLimits(options), admit }));
+        resolve(greeted(socket, readGreeting(new Uint8Array(event.data))));
       } catch (error) {
         socket.onmessage = null;
         reject(error);
@@ -221,93 +264,4 @@ function connectError(event: Event): string {
   if (text.includes("401")) return "the token was refused; pass the token that the run printed";
   if (text.includes("tcp connect error")) return "nobody listens there; check the address and that the run is up";
   return text;
-}
-
-class SocketLink extends Inbox implements Link {
-  readonly #assembler: Assembler;
-
-  readonly peer: string;
-  readonly pulse: boolean;
-  readonly #bounds: Required<LinkLimits>;
-
-  constructor(
-    private readonly socket: WebSocket,
-    { peer, pulse, bounds, admit }: {
-      peer: string;
-      pulse: boolean;
-      bounds: Required<LinkLimits>;
-      admit: Admit | undefined;
-    },
-  ) {
-    super();
-    this.peer = peer;
-    this.pulse = pulse;
-    this.#bounds = bounds;
-    this.#assembler = new Assembler(
-      bounds.messageBytesMax,
-      admit && ((beginning, byteLength) => admit(typeOf(beginning), byteLength)),
-    );
-    socket.onmessage = (event) => this.#receive(event.data);
-    socket.onerror = (event) => this.#finish(event instanceof ErrorEvent ? event.message : "connection failed");
-    socket.onclose = (event) => {
-      this.#finish(event.reason || `connection to ${peer} was lost`);
-      this.settle();
-    };
-  }
-
-  get bufferedBytes(): number {
-    return this.socket.bufferedAmount;
-  }
-
-  send(message: Message): void {
-    this.assertOpen(this.peer);
-    const packed = pack(message, { room: frameRoom }), byteLength = packedBytes(packed);
-    if (byteLength > this.#bounds.messageBytesMax) {
-      throw new WireError(
-        `sending "${message.type}" to ${this.peer}: ${byteLength} bytes are more than ${this.#bounds.messageBytesMax}`,
-      );
-    }
-    if (this.bufferedBytes + byteLength > this.#bounds.bufferedBytesMax) {
-      const reason =
-        `${this.peer} does not read: ${this.bufferedBytes} bytes wait, at most ${this.#bounds.bufferedBytesMax} may`;
-      this.close(reason);
-      throw new WireError(`sending "${message.type}": ${reason}`);
-    }
-    // The socket may be closing though its close event has not come yet; sending would be silently dropped.
-    if (this.socket.readyState !== WebSocket.OPEN) {
-      throw new WireError(`sending "${message.type}" to ${this.peer}: the connection is closing`);
-    }
-    // The socket copies what it is given before send() returns.
-    for (const frame of framesOf(packed, frameBytesMax, { room: true })) this.socket.send(frame);
-  }
-
-  close(reason: string): void {
-    if (this.closedReason !== undefined) return;
-    // The protocol allows a reason of 123 bytes.
-    this.socket.close(4000, closeReason(reason));
-    this.#finish(reason);
-  }
-
-  #receive(data: unknown): void {
-    if (this.closedReason !== undefined) return;
-    let message: Message | undefined;
-    try {
-      if (!(data instanceof ArrayBuffer)) throw new WireError("text frame");
-      const packed = this.#assembler.take(new Uint8Array(data));
-      if (packed !== undefined) message = decode(packed.head, packed.tensors);
-    } catch (error) {
-      return this.close(`bad message from ${this.peer}: ${errorText(error)}`);
-    }
-    if (message !== undefined) this.deliver(message);
-  }
-
-  #finish(reason: string): void {
-    this.end(reason);
-  }
-}
-
-/** `reason` cut to the 123 bytes of UTF-8 that a close frame carries. */
-function closeReason(reason: string): string {
-  const bytes = new TextEncoder().encode(reason);
-  return bytes.byteLength <= 123 ? reason : new TextDecoder().decode(bytes.subarray(0, 120)).replace(/\uFFFD+$/, "");
 }

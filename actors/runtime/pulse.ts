@@ -4,7 +4,7 @@
  * of whether the main thread works; heartbeats do.
  */
 import { encode } from "../../wire/codec.ts";
-import { framesOf, greetingFrame } from "../../wire/frames.ts";
+import { frameBytesMax, framesOf, greetingFrame } from "../../wire/frames.ts";
 import type { Identity } from "../../wire/identity.ts";
 import { identityOf } from "../../wire/socket_link.ts";
 import type { Policy } from "../../wire/admission.ts";
@@ -53,7 +53,7 @@ export function startPulse({ id, to, url, token, tls, policy }: PulseOptions): (
   const worker = new Worker(`data:text/javascript,${encodeURIComponent(program)}`, { type: "module", name: "pulse" });
   // What goes wrong there ends the pulse, not the actor.
   worker.addEventListener("error", (event) => event.preventDefault());
-  const [pulse] = framesOf({ head: encode({ type: "pulse" }) });
+  const [pulse] = framesOf({ head: encode({ type: "pulse" }) }, frameBytesMax, { urgent: true });
   const connect = () =>
     worker.postMessage({
       url,

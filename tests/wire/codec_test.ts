@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { codecLimits, decode, encode, pack, packedBytes } from "../../wire/codec.ts";
+import { codecLimits, decode, encode, pack, packedBytes, prepare, write } from "../../wire/codec.ts";
 import { WireError } from "../../wire/error.ts";
 import type { Message } from "../../wire/messages.ts";
 import { f32FromWire, toWire } from "../../wire/tensor.ts";
@@ -53,6 +53,23 @@ Deno.test("a large message without tensors is packed in parts too, and keeps its
   const { head, tensors } = pack(message);
   assertEquals(tensors, [new Uint8Array()]);
   assertEquals(decode(head, tensors), message);
+});
+
+Deno.test("a prepared message waits without a copy, and its tensors' loss is an error", () => {
+  const tensor = new Uint8Array(400_000);
+  const prepared = prepare({ type: "weights-part", name: "w", tensor: toWire(tensor) });
+  assertEquals(prepared.tensors?.[0].buffer, tensor.buffer);
+  structuredClone(tensor.buffer, { transfer: [tensor.buffer] });
+  assertThrows(() => write(prepared), WireError, 'sending "weights-part": its tensors were moved away while it waited');
+});
+
+Deno.test("a message of more than 65,535 tensors that lie apart is refused", () => {
+  const progress = { large: new Uint8Array(400_000), many: new Array(65_535).fill(new Uint8Array()) };
+  assertThrows(
+    () => pack({ type: "save", step: 1, by: "trainer-0", progress }),
+    WireError,
+    "65536 tensors, at most 65535",
+  );
 });
 
 Deno.test("decode() refuses tensors too many, too few or of another size than their fields tell", () => {
