@@ -26,7 +26,7 @@ export interface ChaosOptions {
 export interface Kill {
   readonly victim: string;
   readonly frozen: boolean;
-  /** Until the controller ordered the restart. */
+  /** Until the controller acted on it. */
   readonly detectedMs: number;
   /** Until a step was taken that had never been taken. */
   readonly recoveredMs: number;
@@ -95,7 +95,9 @@ class Fire {
 
   take(event: RunEvent): void {
     if (event.kind === "started") this.#pids.set(event.actor, event.pid);
-    if (event.kind === "restarting" && this.#shot !== undefined) {
+    const acted = event.kind === "restarting" || event.kind === "newcomer-lost" ||
+      event.kind === "regrouping" && event.failure !== null;
+    if (acted && this.#shot !== undefined) {
       this.#shot.detectedMs ??= performance.now() - this.#shot.at;
     }
     if (event.kind !== "step") return;

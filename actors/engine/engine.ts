@@ -68,7 +68,7 @@ export class Engine {
       // A trainer that follows takes the state when it is told to.
       if (message.type === "state-part" || this.#seat === undefined) return;
     }
-    if (message.type === "regroup") this.#endEpoch(message.epoch);
+    if (message.type === "regroup") this.#endEpoch(message);
     if (message.type === "observe") this.#followed?.begin(message.epoch);
     this.#orders = this.#orders.then(() => this.#obey(message)).catch((error) => {
       if (error instanceof EpochOver) return;
@@ -77,11 +77,12 @@ export class Engine {
     });
   }
 
-  /** Whoever waits for other actors waits in vain. */
-  #endEpoch(epoch: number): void {
+  /** Whoever waits for other actors waits in vain; but a trainer that is let in has commits to catch up with first. */
+  #endEpoch({ epoch, trainers }: Order<"regroup">): void {
     const reason = `epoch ${epoch} begins`;
     this.#seat?.peers.end(reason);
     this.#batches.end(reason);
+    if (trainers.some(({ id }) => id === this.#ports.id)) return;
     this.#followed?.begin(epoch);
     this.#state.begin(epoch);
   }
@@ -203,11 +204,11 @@ export class Engine {
   }
 
   /** Takes a step from the others' sums. */
-  async #follow({ step, learningRate }: Order<"commit">, followed: FollowedSums): Promise<void> {
+  async #follow({ step, epoch, learningRate }: Order<"commit">, followed: FollowedSums): Promise<void> {
     const session = this.#configured();
     const given = await sumsOf(session, {
       step,
-      take: (key) => followed.take(key),
+      take: (key) => followed.take(epoch, key),
       queued: queueOf(session, step) !== undefined,
     });
     await session.method.follow(this.#stepOf(session, { step, learningRate }), given);
@@ -240,8 +241,10 @@ export class Engine {
   async #shareState({ step, epoch, to }: Order<"share-state">): Promise<void> {
     if (this.#next !== step) return;
     const parts = (await snapshot(this.#configured())).map((part) => ({ part, sha256: partDigest(part) }));
-    for (const each of to) {
-      for (const part of parts) this.#ports.send({ type: "state-part", step, epoch, ...part, to: each });
+    for (const [index, each] of to.entries()) {
+      // What is sent may be taken out of this thread's memory: all receivers but the last get a copy.
+      const own = index === to.length - 1 ? parts : structuredClone(parts);
+      for (const part of own) this.#ports.send({ type: "state-part", step, epoch, ...part, to: each });
       this.#ports.send({ type: "state-end", step, epoch, parts: parts.length, to: each });
     }
   }

@@ -1,6 +1,6 @@
 /**
- * What a trainer without replicas needs of the others' steps: their sums by key, kept until it gets to them. It applies
- * nothing.
+ * What a trainer without replicas needs of the others' steps: their sums by membership epoch and key, kept until it gets to
+ * them. A sum counts with the commit of its step, which names the epoch. It applies nothing.
  */
 import { deadline } from "@std/async/deadline";
 import type { Message } from "../../wire/messages.ts";
@@ -9,49 +9,57 @@ import { EpochOver } from "./remote_peers.ts";
 
 type Vector = Float32Array<ArrayBuffer>;
 
-/** Sums of the newest membership epoch that was heard of. */
+interface Sum {
+  readonly epoch: number;
+  readonly vector: PromiseWithResolvers<Vector>;
+}
+
+/** Sums of the newest membership epochs. */
 export class FollowedSums {
-  readonly #sums = new Map<string, PromiseWithResolvers<Vector>>();
-  #epoch = 0;
+  readonly #sums = new Map<string, Sum>();
+  /** What carries an earlier epoch is void. */
+  #lowest = 0;
 
   /** @param timeoutMs Longest wait for one sum. */
   constructor(private readonly timeoutMs: number) {}
 
-  /** Begins `epoch`: what came in earlier ones is void, and waits for it end with {@linkcode EpochOver}. */
+  /** What came in epochs before `epoch` is void, and waits for it end with {@linkcode EpochOver}. */
   begin(epoch: number): void {
-    if (epoch <= this.#epoch) return;
-    this.#epoch = epoch;
-    for (const { reject } of this.#sums.values()) reject(new EpochOver(`epoch ${epoch} begins`));
-    this.#sums.clear();
+    this.#lowest = Math.max(this.#lowest, epoch);
+    for (const [name, { epoch: own, vector }] of this.#sums) {
+      if (own >= this.#lowest) continue;
+      vector.reject(new EpochOver(`epoch ${epoch} begins`));
+      this.#sums.delete(name);
+    }
   }
 
   /** Takes a message from the sync shards; false when it is none of this object's. */
   receive(message: Message): boolean {
     if (message.type !== "reduced") return false;
-    // The shards may have heard of an epoch before this trainer has.
-    this.begin(message.epoch);
-    if (message.epoch === this.#epoch) this.#of(message.key).resolve(f32FromWire(message.values));
+    const { epoch, key, values } = message;
+    if (epoch >= this.#lowest) this.#of(epoch, key).vector.resolve(f32FromWire(values));
     return true;
   }
 
-  /** The sum under `key`, once it has come; it is given once. */
-  async take(key: string): Promise<Vector> {
+  /** The sum under `key` of `epoch`, once it has come; it is given once. */
+  async take(epoch: number, key: string): Promise<Vector> {
     try {
-      return await deadline(this.#of(key).promise, this.timeoutMs);
+      return await deadline(this.#of(epoch, key).vector.promise, this.timeoutMs);
     } catch (error) {
       if (!(error instanceof DOMException)) throw error;
       throw new Error(`Waiting for the sum ${key} of the others took longer than ${this.timeoutMs} ms`);
     } finally {
-      this.#sums.delete(key);
+      this.#sums.delete(`${epoch}/${key}`);
     }
   }
 
-  #of(key: string): PromiseWithResolvers<Vector> {
-    const known = this.#sums.get(key);
+  #of(epoch: number, key: string): Sum {
+    const name = `${epoch}/${key}`;
+    const known = this.#sums.get(name);
     if (known !== undefined) return known;
-    const made = Promise.withResolvers<Vector>();
-    made.promise.catch(() => {});
-    this.#sums.set(key, made);
+    const made: Sum = { epoch, vector: Promise.withResolvers() };
+    made.vector.promise.catch(() => {});
+    this.#sums.set(name, made);
     return made;
   }
 }

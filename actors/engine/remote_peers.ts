@@ -76,9 +76,10 @@ export class RemotePeers implements Assigner {
   join(key: string, pieces: readonly Vector[], slots: number): Promise<Vector> {
     const { low, high } = this.#options.local;
     const values = joined(pieces);
-    const alone = high - low === slots;
-    if (!alone || this.observers.length > 0) this.#contribute(key, { slots, low, high, values, join: true });
-    return alone ? Promise.resolve(values) : this.#result(key, `what replicas share, ${key}, from the parameter sync`);
+    if (high - low === slots && this.observers.length === 0) return Promise.resolve(values);
+    const whole = this.#result(key, `what replicas share, ${key}, from the parameter sync`);
+    this.#contribute(key, { slots, low, high, values, join: true });
+    return whole;
   }
 
   /** @inheritdoc */
@@ -127,11 +128,13 @@ export class RemotePeers implements Assigner {
         return part;
       });
       const values = treeSum(vectors);
-      const alone = node.high - node.low === slots;
-      // Observers follow the weights: of gradients they need every sum, of statistics none.
+      // Observers follow the weights: of gradients they need every sum, of statistics none. A trainer that is alone waits
+      // for its own sum then, so that a step that is prepared has been told.
       const told = this.observers.length > 0 && key.startsWith("gradient/");
-      if (!alone || told) this.#contribute(key, { slots, low: node.low, high: node.high, values });
-      if (!alone) continue;
+      if (node.high - node.low < slots || told) {
+        this.#contribute(key, { slots, low: node.low, high: node.high, values });
+        continue;
+      }
       // The whole group lives here: nobody else is waited for.
       this.#waits.delete(pending.result);
       pending.result.resolve(values);

@@ -1,8 +1,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { RemotePeers } from "../../actors/engine/remote_peers.ts";
+import { EpochOver, RemotePeers } from "../../actors/engine/remote_peers.ts";
 import { syncBehavior } from "../../actors/sync.ts";
 import { treeSum } from "../../collectives/tree.ts";
 import type { Message } from "../../wire/messages.ts";
+import { f32FromWire, toWire } from "../../wire/tensor.ts";
 import { numbers } from "../kernels/run.ts";
 
 const world = { low: 0, high: 7 };
@@ -67,4 +68,53 @@ Deno.test("a replica that contributes twice to one sum is refused", async () => 
   const first = collective.allReduce("k", new Float32Array(1));
   await assertRejects(() => collective.allReduce("k", new Float32Array(1)), RangeError, "Replica 0 contributes twice");
   await assertRejects(() => first, Error, "took longer");
+});
+
+Deno.test("observers get the sums of gradients and what replicas share; a trainer that is alone knows that they were told", async () => {
+  const sync = syncBehavior();
+  const [state] = sync.init();
+  const told: string[] = [];
+  const peers = new RemotePeers({
+    local: { low: 0, high: 2 },
+    epoch: 0,
+    timeoutMs: 5_000,
+    send(message) {
+      // As a link to another thread does: what is sent is gone from here.
+      const transfer = message.type === "contribute" ? [message.values.bytes.buffer] : [];
+      for (const effect of sync.handle(state, structuredClone(message, { transfer }), "alone")[1]) {
+        if (effect.kind !== "send" || effect.message.type !== "reduced") continue;
+        if (effect.to === "alone") peers.receive(effect.message);
+        else told.push(`${effect.to} ${effect.message.key} ${f32FromWire(effect.message.values).join()}`);
+      }
+    },
+  });
+  peers.observers = ["trainer-7"];
+  const sum = (key: string) =>
+    Promise.all(
+      [0, 1].map((replica) =>
+        peers.collective(replica, { low: 0, high: 2 }).allReduce(key, Float32Array.of(replica + 1))
+      ),
+    );
+  assertEquals(await sum("gradient/3/0"), [Float32Array.of(3), Float32Array.of(3)]);
+  assertEquals(
+    await peers.join("shared/3@0", [Float32Array.of(1, 2), Float32Array.of(3)], 2),
+    Float32Array.of(1, 2, 3),
+  );
+  assertEquals(await sum("statistics/3/x"), [Float32Array.of(3), Float32Array.of(3)]);
+  assertEquals(told, ["trainer-7 gradient/3/0@0 3", "trainer-7 shared/3@0 1,2,3"]);
+});
+
+Deno.test("when an epoch ends all waits of its step end, and what comes of it later is not heard", async () => {
+  const peers = new RemotePeers({ local: { low: 0, high: 1 }, epoch: 1, timeoutMs: 5_000, send() {} });
+  const group = { low: 0, high: 2 };
+  const waits = [
+    peers.collective(0, group).allReduce("gradient/0/0", new Float32Array(1)),
+    peers.assign({ step: 0, replica: 0, batch: 1, rows: 1, scores: new Float32Array(1) }),
+    peers.join("shared/0@0", [new Float32Array(1)], 2),
+  ];
+  const values = toWire(new Float32Array(1));
+  assert(peers.receive({ type: "reduced", epoch: 2, key: "gradient/0/0@0", values }), "another epoch's is swallowed");
+  peers.end("epoch 2 begins");
+  for (const wait of waits) await assertRejects(() => wait, EpochOver, "epoch 2 begins");
+  await assertRejects(() => peers.collective(0, group).allReduce("x", new Float32Array(1)), EpochOver);
 });

@@ -139,13 +139,10 @@ eachDevice(
   "registers: tiles of convolutions give equal bits, and one like another is refused",
   async (device) => {
     const { capabilities } = device.choices;
-    const shape: Conv2dShape = { ...base, batch: 3, stride: 2, inChannels: 36, outChannels: 40 };
-    const { inputLength, outputLength } = conv2dOutput(shape);
-    const data = convData(shape);
-    const [input, weight, outGradient] = [data.input, data.weight, data.outGradient].map((data) => ({ data }));
+    const wide: Conv2dShape = { ...base, batch: 3, stride: 2, inChannels: 36, outChannels: 40 };
     const bits = async <Role extends string>(
       variants: readonly Variant<Conv2dShape, Role>[],
-      { role, bound }: { role: Role; bound: Readonly<Partial<Record<Role, Bound>>> },
+      { shape, role, bound }: { shape: Conv2dShape; role: Role; bound: Readonly<Partial<Record<Role, Bound>>> },
     ) => {
       const runs = variants.filter((variant) => variant.refuses(shape, capabilities) === undefined);
       const results = [];
@@ -155,17 +152,30 @@ eachDevice(
       for (const result of results) assertEquals(result, results[0]);
       return runs.map(({ name }) => name);
     };
-    const output = { data: outputLength };
+    const narrow: Conv2dShape = { ...base, width: 7, inChannels: 24, outChannels: 24, groups: 3 };
+    const long: Conv2dShape = { ...narrow, batch: 1, width: 23, stride: 2, inChannels: 20, outChannels: 20, groups: 4 };
     const names = ["registers", "registers 6x32", "registers 8x16"];
-    assertEquals(await bits(registerForwardVariants, { role: "output", bound: { input, weight, output } }), names);
-    const inputGradient = { data: inputLength };
-    const back = { outGradient, weight, inputGradient };
-    assertEquals(await bits(registerInputGradientVariants, { role: "inputGradient", bound: back }), names);
+    const cases = [[wide, names, names], [narrow, names.slice(0, 2), names.slice(0, 2)], [
+      long,
+      names.slice(0, 2),
+      names,
+    ]] as const;
+    for (const [shape, forward, backward] of cases) {
+      const { inputLength, outputLength } = conv2dOutput(shape);
+      const data = convData(shape);
+      const [input, weight, outGradient] = [data.input, data.weight, data.outGradient].map((data) => ({ data }));
+      const there = { input, weight, output: { data: outputLength } };
+      assertEquals(await bits(registerForwardVariants, { shape, role: "output", bound: there }), forward);
+      const back = { outGradient, weight, inputGradient: { data: inputLength } };
+      assertEquals(await bits(registerInputGradientVariants, { shape, role: "inputGradient", bound: back }), backward);
+    }
 
     // Two images have 24 pixels: three rows of lanes for either tile.
-    const [, sixRows] = registerForwardVariants;
-    const refusal = sixRows.refuses({ ...shape, batch: 2 }, capabilities);
+    const [, sixRows, eightRows] = registerForwardVariants;
+    const refusal = sixRows.refuses({ ...wide, batch: 2 }, capabilities);
     assertEquals(refusal, "the tile is that of another variant at this shape");
+    // By lines: a line of 7 has a tile of 7, which 8 rows change nothing about.
+    assertEquals(eightRows.refuses(narrow, capabilities), "the tile is that of another variant at this shape");
   },
 );
 

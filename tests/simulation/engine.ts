@@ -61,8 +61,10 @@ export class StubEngine {
       const reason = `epoch ${message.epoch} begins`;
       this.#seat?.peers.end(reason);
       this.#batches.end(reason);
-      this.#followed?.begin(message.epoch);
-      this.#state.begin(message.epoch);
+      if (!message.trainers.some(({ id }) => id === this.id)) {
+        this.#followed?.begin(message.epoch);
+        this.#state.begin(message.epoch);
+      }
     }
     if (message.type === "observe") this.#followed?.begin(message.epoch);
     this.#orders = this.#orders.then(() => this.#obey(message)).catch((error) => {
@@ -144,8 +146,8 @@ export class StubEngine {
     if (this.#next !== step) return;
     if (this.#prepared !== undefined) this.#move(this.#prepared);
     else if (this.#followed !== undefined) {
-      const sum = await this.#followed.take(`gradient/${step}/0@0`);
-      this.#move({ sum, shared: await this.#followed.take(sharedKey(step)), learningRate });
+      const sum = await this.#followed.take(epoch, `gradient/${step}/0@0`);
+      this.#move({ sum, shared: await this.#followed.take(epoch, sharedKey(step)), learningRate });
     } else return;
     this.#prepared = undefined;
     this.#next = step + 1;
