@@ -329,13 +329,13 @@ class Controller {
     const failure: RunFailure = { ...cause, host };
     const restartsMax = this.#config.cluster.restarts;
     const losses = lossesBefore(state, cause.actor, this.ports.now());
-    if (mendable && losses < restartsMax && mayMend(state, cause.actor, losses)) {
+    const replaceable = cause.actor !== actorIds.localHost || this.ports.replaceLocalHost !== undefined;
+    if (mendable && replaceable && losses < restartsMax && mayMend(state, cause.actor, losses)) {
       const { relinked } = cause;
       const lost = relinked === undefined ? strays ?? goneWith(state, cause.actor) : [];
       const hosts = state.hosts.includes(cause.actor) ? [cause.actor] : [];
       return this.#members.regroup(state, { failure, lost, hosts, relinked });
     }
-    const replaceable = cause.actor !== actorIds.localHost || this.ports.replaceLocalHost !== undefined;
     if (state.interrupted || !replaceable || losses >= restartsMax || !mayRestart(state)) {
       return this.#giveUp(state, failure);
     }

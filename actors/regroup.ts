@@ -60,7 +60,7 @@ export function allGone(
   state: ControllerState,
   { lost = [], hosts = [] }: Change,
 ): { lost: string[]; hosts: string[] } {
-  const unheard = [...state.lost.keys()].filter((id) => id !== actorIds.localHost);
+  const unheard = [...state.lost.keys()];
   const all = [...new Set([...hosts, ...unheard.filter((id) => state.hosts.includes(id))])];
   return { hosts: all, lost: [...new Set([...lost, ...[...all, ...unheard].flatMap((id) => goneWith(state, id))])] };
 }
@@ -68,7 +68,7 @@ export function allGone(
 /** Whether a loss can be mended while the others keep what they have; `losses` in a row were without a new step. */
 export function mayMend(state: ControllerState, actor: string, losses: number): boolean {
   const underWay = state.phase === "training" || state.phase === "regrouping";
-  if (!underWay || actor === actorIds.localHost || losses >= mendsMax) return false;
+  if (!underWay || losses >= mendsMax) return false;
   const known = state.hosts.includes(actor) || state.placements.some(({ id }) => id === actor);
   const gone = [...goneWith(state, actor), ...allGone(state, {}).lost];
   return known && state.seats.some(({ id }) => !gone.includes(id));
@@ -137,6 +137,7 @@ export function configureLate(state: ControllerState, id: string, options: Contr
 
 /** Starts as many trainers as the hosts there are should have, beside those that are placed. */
 export function fillUp(state: ControllerState, { config, hosts: planned }: ControllerOptions, now: number): Effect[] {
+  if (state.hosts.length === 0) return [];
   const { replicas, cluster } = config;
   const wanted = trainersFor(cluster.trainers, { replicas, hosts: state.hosts.length, planned });
   const placed = state.placements.filter(({ role }) => role === "trainer");
@@ -237,7 +238,10 @@ function startNewcomer(
   return [spawnOrder(placement, { cluster: config.cluster, attempt: state.attempt })];
 }
 
-/** Lost actors start anew where they were, or where a host is left; trainers of a lost host do not. */
+/**
+ * Lost actors start anew where they were, or where a host is left; trainers of a lost host do not. What the local host
+ * carries waits for it ({@linkcode startLocal}): it alone is sure to have images and checkpoints.
+ */
 function replace(
   state: ControllerState,
   lost: readonly string[],
@@ -250,6 +254,7 @@ function replace(
     const lives = state.hosts.includes(placement.host);
     state.joining.delete(id);
     if (role === "trainer" && !lives) return [];
+    if (!lives && placement.host === actorIds.localHost) return [placement];
     const placed = lives ? placement : { ...placement, host: state.hosts[0] };
     if (role === "trainer") effects.push(...startNewcomer(state, placed, { config, now, failures: 0 }));
     else {
@@ -259,6 +264,15 @@ function replace(
     return [placed];
   });
   return effects;
+}
+
+/** The local host is there again: what it carries starts. */
+export function startLocal(state: ControllerState, { cluster }: TrainConfig): Effect[] {
+  const waiting = state.placements.filter(({ id, host }) => host === actorIds.localHost && !state.starts.has(id));
+  return waiting.map((placement): Effect => {
+    state.starts.set(placement.id, ++state.attempt);
+    return spawnOrder(placement, { cluster, attempt: state.attempt });
+  });
 }
 
 /** A checkpoint that lacks its writer or the trainer that gives it is taken anew at the next border. */

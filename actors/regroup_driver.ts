@@ -3,8 +3,18 @@
  */
 import type { ControllerOptions, ControllerPorts, ControllerState } from "./controller_state.ts";
 import { countRestart } from "./recovery.ts";
-import { allGone, beginEpoch, type Change, epochStands, fillUp, hasFollowed, replaceNewcomer } from "./regroup.ts";
+import {
+  allGone,
+  beginEpoch,
+  type Change,
+  epochStands,
+  fillUp,
+  hasFollowed,
+  replaceNewcomer,
+  startLocal,
+} from "./regroup.ts";
 import type { Effect } from "./runtime/behavior.ts";
+import { actorIds } from "./seats.ts";
 import type { Cause } from "./watch.ts";
 
 /** Changes of who takes part; all that changes is in the state given to each call. */
@@ -16,13 +26,14 @@ export class RegroupDriver {
     private readonly next: (state: ControllerState) => Effect[],
   ) {}
 
-  /** Starts trainers on hosts that have come since the others were started. */
+  /** Starts what hosts that have come since the others were started are to carry. */
   fillUp(state: ControllerState): Effect[] {
     const placed = new Set(state.placements);
+    const local = state.hosts.includes(actorIds.localHost) ? startLocal(state, this.options.config) : [];
     const effects = fillUp(state, this.options, this.ports.now());
     const actors = state.placements.filter((placement) => !placed.has(placement));
     if (actors.length > 0) this.ports.emit({ kind: "joining", actors, attempt: state.attempt });
-    return effects;
+    return [...local, ...effects];
   }
 
   /** A newcomer tells how far it is. */
@@ -54,6 +65,7 @@ export class RegroupDriver {
       trainers: state.seats.map(({ id }) => id),
       attempt: state.attempt,
     });
+    if (hosts.includes(actorIds.localHost)) this.ports.replaceLocalHost?.();
     return [...stops, ...effects, ...this.fillUp(state), ...this.whenEpochStands(state)];
   }
 

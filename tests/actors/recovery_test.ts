@@ -114,10 +114,12 @@ Deno.test("a step that is taken again must give the same losses: else its traine
 });
 
 Deno.test("the controller's own host is replaced: all wait for it, and count its losses as any other's", () => {
-  let replaced = 0;
-  let now = 1;
-  const run = drive(2, ["host-0", "host-b"], { replaceLocalHost: () => replaced++, now: () => now += 1_000 });
+  let replaced = 0, now = 1;
+  const run = drive(2, ["host-0", "host-b"], { replaceLocalHost: () => replaced++, now: () => now });
   run.step(0);
+  run.sent();
+  // No trainer is left on the other either.
+  run.kill("trainer-1", "host-b");
   run.sent();
   run.kill("host-0");
   assertEquals([replaced, run.sent(), run.kinds().at(-1)], [1, ["halt host-b"], "restarting"]);
@@ -127,11 +129,13 @@ Deno.test("the controller's own host is replaced: all wait for it, and count its
   assert(run.sent().every((line) => line.startsWith("spawn")));
   assertEquals(run.kinds().at(-1), "starting");
   // It comes before the others are done, is lost again meanwhile, and comes a third time.
+  now += 1_000;
   run.kill("host-0");
   run.say("host-0", { type: "host-ready", adapters: [] });
   assertEquals(run.sent(), ["halt host-b"]);
   run.halt("host-b");
   assert(run.timers().includes("restart 1000"), run.timers().join());
+  now += 1_000;
   run.kill("host-0");
   assertEquals([replaced, run.kinds().at(-1)], [2, "failed"]);
 });
