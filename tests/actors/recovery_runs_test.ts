@@ -25,6 +25,29 @@ Deno.test("whichever actor is killed, the run ends with the weights of a run tha
       event.kind === "regrouping" && event.failure !== null ? [event.failure.actor] : []
     );
     assertEquals(lost, victims);
+    assertEquals(result.events.filter(({ kind }) => kind === "restarting"), [], "the others keep their state");
+  });
+});
+
+Deno.test("three of four trainers are killed at once in a run without a checkpoint, and no committed step is lost", async () => {
+  await withRuns(async (place) => {
+    const settings = { steps: 5, checkpoint: { everySteps: 0, keep: 2 } };
+    const expected = digestOf(await run({ config: place.config(settings), singleProcess: true }));
+    const pids = new Map<string, number>();
+    let killed = false;
+    const result = await run({
+      config: place.config({ ...settings, cluster: { trainers: 4, restarts: 3 } }),
+      onEvent(event) {
+        if (event.kind === "started") pids.set(event.actor, event.pid);
+        if (event.kind !== "step" || event.record.step !== 1 || killed) return;
+        killed = true;
+        for (const id of ["trainer-0", "trainer-2", "trainer-3"]) Deno.kill(pids.get(id) ?? 0, "SIGKILL");
+      },
+    });
+    assertEquals(digestOf(result), expected);
+    assertEquals(result.events.filter(({ kind }) => kind === "restarting" || kind === "resumed"), []);
+    const steps = result.events.flatMap((event) => event.kind === "step" ? [event.record.step] : []);
+    assertEquals(steps, [0, 1, 2, 3, 4]);
   });
 });
 
@@ -49,10 +72,9 @@ Deno.test("a host joins a run under way and is killed later, and the run ends wi
     });
     await Promise.all([host?.stdout.cancel(), host?.stderr.cancel(), host?.status]);
     assertEquals(digestOf(result), expected);
-    const trainers = result.events.flatMap((event) =>
-      event.kind === "starting" ? [event.actors.filter(({ id }) => id.startsWith("trainer")).length] : []
-    );
-    assertEquals(trainers, [1, 2, 1], "trainers of each start");
+    const changes = result.events.flatMap((event) => event.kind === "regrouping" ? [event.trainers.length] : []);
+    assertEquals(changes.slice(0, 2), [2, 1], "trainers of each epoch");
+    assertEquals(result.events.filter(({ kind }) => kind === "restarting"), [], "the others keep their state");
   });
 });
 
@@ -88,7 +110,7 @@ Deno.test("two processes that take all of both cores make nobody look frozen", a
       const config = place.config({ steps: 12, cluster: { trainers: 2, restarts: 3 } });
       const result = await run({ config });
       digestOf(result);
-      assertEquals(result.events.filter(({ kind }) => kind === "restarting"), []);
+      assertEquals(result.events.filter(({ kind }) => kind === "restarting" || kind === "regrouping"), []);
     } finally {
       for (const process of busy) process.kill("SIGKILL");
       await Promise.all(busy.map((process) => process.status));
@@ -110,7 +132,9 @@ Deno.test("a trainer that is frozen is killed, and the run ends with the same we
       },
     });
     assertEquals(digestOf(result), expected);
-    const lost = result.events.flatMap((event) => event.kind === "restarting" ? [event.failure] : []);
+    const lost = result.events.flatMap((event) =>
+      event.kind === "regrouping" && event.failure !== null ? [event.failure] : []
+    );
     assertEquals(lost.map(({ actor }) => actor), ["trainer-1"]);
     assertMatch(lost[0].error, /^no pulse for/);
   });
