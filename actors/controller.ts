@@ -97,7 +97,7 @@ class Controller {
       case "host-ready":
         return this.#hostReady(state, { host: from, adapters: message.adapters });
       case "halted":
-        return message.attempt === state.attempt ? this.#halted(state, from) : [];
+        return message.attempt === state.epoch ? this.#halted(state, from) : [];
       case "hello":
         return this.#hello(state, { id: from, url: message.url, pid: message.pid });
       case "source":

@@ -224,6 +224,14 @@ export function waitOf(
   }
 }
 
+/** Where one actor stands. */
+function standing(state: ControllerState, id: string): Pick<ActorStatus, "state" | "step"> {
+  const newcomer = state.joining.get(id);
+  if (newcomer?.stage === "observing") return { state: "following", step: newcomer.followed + 1 };
+  const started = state.urls.has(id) ? state.ready.has(id) ? "ready" : "started" : "starting";
+  return { state: started, step: state.seats.some((seat) => seat.id === id) ? state.step : null };
+}
+
 /** Where the run and its actors stand at `now`. */
 export function statusOf(state: ControllerState, now: number): RunStatus {
   const waits: Partial<Record<ControllerState["phase"], string>> = {
@@ -239,6 +247,7 @@ export function statusOf(state: ControllerState, now: number): RunStatus {
   return {
     phase: state.phase,
     attempt: state.attempt,
+    epoch: state.epoch,
     step: state.step,
     steps: state.steps,
     savedStep: state.saved?.step ?? null,
@@ -249,7 +258,8 @@ export function statusOf(state: ControllerState, now: number): RunStatus {
         role,
         host,
         pid: state.urls.has(id) ? state.pids.get(id) ?? null : null,
-        state: !state.urls.has(id) ? "starting" : state.ready.has(id) ? "ready" : "started",
+        attempt: state.starts.get(id) ?? 0,
+        ...standing(state, id),
         lastHeardMs: state.urls.has(id) ? Math.round(now - (state.heardAt.get(id) ?? now)) : null,
       })),
       ...evaluatorStatus(state, now),

@@ -79,8 +79,10 @@ export interface ProbeRecord {
 /** Where a run and its actors stand. */
 export interface RunStatus {
   readonly phase: string;
-  /** Times that all actors were started anew. */
+  /** Number of the newest start of an actor. */
   readonly attempt: number;
+  /** Membership epoch: grows whenever who takes part changes. */
+  readonly epoch: number;
   /** The step under way, and how many there are; 0 until that is known. */
   readonly step: number;
   readonly steps: number;
@@ -98,7 +100,11 @@ export interface ActorStatus {
   readonly host: string;
   /** Null until it has started. */
   readonly pid: number | null;
-  readonly state: "starting" | "started" | "ready";
+  /** Number of its start, which its token names. */
+  readonly attempt: number;
+  readonly state: "starting" | "started" | "ready" | "following";
+  /** Of a trainer: the step that it takes, or the one that it follows. */
+  readonly step: number | null;
   /** Milliseconds since its last message or heartbeat; null until it has started. */
   readonly lastHeardMs: number | null;
 }

@@ -92,11 +92,13 @@ export function startEvaluator(state: ControllerState, config: TrainConfig): Eff
   probing.pid = null;
   const adapter = config.probe.adapter ?? config.cluster.adapters[0];
   const environment = { ...adapter?.environment };
+  const attempt = ++state.attempt;
+  state.starts.set(actorIds.evaluator, attempt);
   return [
     {
       kind: "send",
       to: actorIds.localHost,
-      message: { type: "spawn", id: actorIds.evaluator, role: "evaluator", environment },
+      message: { type: "spawn", id: actorIds.evaluator, role: "evaluator", attempt, environment },
     },
     alarm(timer, config.cluster.startTimeoutMs),
   ];
@@ -151,8 +153,8 @@ export function concernsEvaluator(message: Message, from: string): boolean {
 }
 
 /** The evaluator's line in the run's status; none while there is no evaluator. */
-export function evaluatorStatus({ probing }: ControllerState, now: number): ActorStatus[] {
-  const { evaluator, pid, heardAt } = probing;
+export function evaluatorStatus(state: ControllerState, now: number): ActorStatus[] {
+  const { evaluator, pid, heardAt } = state.probing;
   if (evaluator === "absent" || evaluator === "gone") return [];
   const starting = pid === null ? "starting" : "started";
   return [{
@@ -160,7 +162,9 @@ export function evaluatorStatus({ probing }: ControllerState, now: number): Acto
     role: "evaluator",
     host: actorIds.localHost,
     pid,
+    attempt: state.starts.get(actorIds.evaluator) ?? 0,
     state: evaluator === "starting" ? starting : "ready",
+    step: null,
     lastHeardMs: pid === null ? null : Math.round(now - heardAt),
   }];
 }

@@ -23,12 +23,8 @@ export function startOrders(state: ControllerState, config: TrainConfig): Effect
   const { attempt } = state;
   const { cluster } = config;
   for (const { id } of state.placements) state.starts.set(id, attempt);
-  const evaluator = startEvaluator(state, config).map((order) =>
-    order.kind === "send" && order.message.type === "spawn"
-      ? { ...order, message: { ...order.message, attempt } }
-      : order
-  );
-  return [...state.placements.map((placement) => spawnOrder(placement, { cluster, attempt })), ...evaluator];
+  const orders = state.placements.map((placement) => spawnOrder(placement, { cluster, attempt }));
+  return [...orders, ...startEvaluator(state, config)];
 }
 
 /** Tells these actors, or all that are ready, where the others are and which starts of them count. */

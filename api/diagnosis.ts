@@ -33,21 +33,23 @@ export async function readStanding(folder: string, now: Date): Promise<RunStandi
 
 /** A standing as a table for a person. */
 export function standingText(standing: RunStanding): string {
-  const { run, phase, step, steps, attempt, savedStep, waitsFor, actors, at, pid } = standing;
+  const { run, phase, step, steps, epoch, savedStep, waitsFor, actors, at, pid } = standing;
   const rows = [
-    ["actor", "role", "host", "pid", "state", "last heard"],
+    ["actor", "role", "host", "pid", "start", "state", "step", "last heard"],
     ...actors.map((actor) => [
       actor.id,
       actor.role,
       actor.host,
       String(actor.pid ?? "-"),
+      String(actor.attempt),
       actor.state,
+      String(actor.step ?? "-"),
       actor.lastHeardMs === null ? "-" : `${(actor.lastHeardMs / 1000).toFixed(1)} s ago`,
     ]),
   ];
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
   return [
-    `${run}: ${phase}, step ${step} of ${steps}, attempt ${attempt}, newest checkpoint ${
+    `${run}: ${phase}, step ${step} of ${steps}, epoch ${epoch}, newest checkpoint ${
       savedStep ?? "none"
     }, controller pid ${pid}, at ${at}`,
     ...(run === "running" && waitsFor.length > 0 ? [`waits for ${waitsFor.join(", ")}`] : []),

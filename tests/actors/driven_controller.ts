@@ -92,7 +92,7 @@ export function drive(
     },
     /** Hosts have ended all actors. */
     halt(...hosts: string[]): void {
-      for (const host of hosts) driven.say(host, { type: "halted", attempt: state.attempt });
+      for (const host of hosts) driven.say(host, { type: "halted", attempt: state.epoch });
     },
     epoch: () => state.epoch,
     kinds: () => events.map(({ kind }) => kind),

@@ -182,7 +182,7 @@ Deno.test("after a loss of another actor the snapshot that was being judged is j
   run.say("trainer-0", { type: "failed", error: "gone", logTail: [] });
   run.say("evaluator", { type: "failed", error: "ended with the others", logTail: [] });
   run.sent("probe");
-  run.say("host-0", { type: "halted", attempt: 1 });
+  run.say("host-0", { type: "halted", attempt: 2 });
   assertEquals(run.evaluatorStatus()?.state, "starting");
   assertEquals(run.sent("spawn").at(-1)?.id, "evaluator");
   run.evaluatorReady();
@@ -193,7 +193,9 @@ Deno.test("after a loss of another actor the snapshot that was being judged is j
     role: "evaluator",
     host: "host-0",
     pid: 2,
+    attempt: 3,
     state: "ready",
+    step: null,
     lastHeardMs: 0,
   });
 });

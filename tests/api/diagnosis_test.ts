@@ -14,13 +14,32 @@ const lost = {
 const status: RunStatus = {
   phase: "training",
   attempt: 1,
+  epoch: 1,
   step: 7,
   steps: 10,
   savedStep: 6,
   waitsFor: ["trainer-1"],
   actors: [
-    { id: "trainer-0", role: "trainer", host: "host-0", pid: 12, state: "ready", lastHeardMs: 400 },
-    { id: "trainer-1", role: "trainer", host: "host-b", pid: null, state: "starting", lastHeardMs: null },
+    {
+      id: "trainer-0",
+      role: "trainer",
+      host: "host-0",
+      pid: 12,
+      attempt: 0,
+      state: "ready",
+      step: 7,
+      lastHeardMs: 400,
+    },
+    {
+      id: "trainer-1",
+      role: "trainer",
+      host: "host-b",
+      pid: null,
+      attempt: 1,
+      state: "starting",
+      step: null,
+      lastHeardMs: null,
+    },
   ],
 };
 const record = {
@@ -78,8 +97,8 @@ Deno.test("a status names whom the run waits for and lists every actor; an old o
     assertEquals([standing.run, standing.step, standing.attempt], ["running", 7, 1]);
     const text = standingText(standing);
     assertStringIncludes(text, "waits for trainer-1");
-    assertMatch(text, /trainer-0 +trainer +host-0 +12 +ready +0\.4 s ago/);
-    assertMatch(text, /trainer-1 +trainer +host-b +- +starting +-/);
+    assertMatch(text, /trainer-0 +trainer +host-0 +12 +0 +ready +7 +0\.4 s ago/);
+    assertMatch(text, /trainer-1 +trainer +host-b +- +1 +starting +- +-/);
     assertEquals((await readStanding(folder, new Date(Date.now() + 60_000))).run, "gone");
   });
 });
