@@ -1,11 +1,13 @@
 /**
  * Convolution forward, as an implicit matrix multiply of output pixels × output channels. A sum runs over (ky, kx, input
- * channel) in that order. How a tile is computed is told in `register_product.ts`.
+ * channel) in that order, and over (ky, input channel, kx) where groups are narrow. How a tile is computed is told in
+ * `register_product.ts`, and in `line_product.ts` for narrow groups.
  */
 import { conv2dOutput, type Conv2dShape, describeConv2d } from "./conv2d_shape.ts";
 import type { Kernel } from "./kernel.ts";
+import { byLines, type LineProduct, lineProduct } from "./line_product.ts";
 import { registerProduct, type RegisterTile } from "./register_product.ts";
-import { memoized } from "./tiles.ts";
+import { memoized, range } from "./tiles.ts";
 
 /**
  * Of a shape's fused passes this kernel knows none: it reads its input as it is and gives no moments.
@@ -19,6 +21,9 @@ export const conv2dForward: (shape: Conv2dShape & RegisterTile) => Kernel = memo
     const groupIn = inChannels / groups;
     const groupOut = outChannels / groups;
     const padded = padding > 0;
+    if (byLines({ taps: kernelWidth, columns: groupOut })) {
+      return lineProduct(forwardByLines({ ...shape, tileRows, tileColumns }));
+    }
     return registerProduct({
       label: `conv2d forward ${describeConv2d(shape)}`,
       storage: shape.storage ?? "f32",
@@ -54,6 +59,45 @@ let weightRow = tap + index * ${outChannels}u;`,
     });
   },
 );
+
+/** The forward pass by lines of output pixels. */
+export function forwardByLines({ tileRows, tileColumns, ...shape }: Conv2dShape & RegisterTile): LineProduct {
+  const { batch, height, width, inChannels, outChannels, kernelHeight, kernelWidth, stride, padding, groups } = shape;
+  const output = conv2dOutput(shape);
+  const groupIn = inChannels / groups;
+  const groupOut = outChannels / groups;
+  return {
+    label: `conv2d forward ${describeConv2d(shape)}`,
+    storage: shape.storage ?? "f32",
+    tile: { tileRows, tileColumns },
+    buffers: [
+      { name: "input", length: output.inputLength },
+      { name: "weights", length: output.weightLength },
+      { name: "output", length: output.outputLength },
+    ],
+    lines: batch * output.height,
+    width: output.width,
+    multiple: 1,
+    columns: groupOut,
+    taps: kernelWidth,
+    groups,
+    classes: 1,
+    setup: `let image = i32(line / ${output.height}u);
+let y = i32(line % ${output.height}u) * ${stride} - ${padding};`,
+    uses: (results) =>
+      range(kernelWidth).flatMap((tap) => range(results).map((result) => ({ tap, result, at: result * stride + tap }))),
+    leftX: [`i32(x0) * ${stride} - ${padding}`, (x0) => x0 * stride - padding],
+    left: { width, channels: inChannels },
+    open: `for (var ky = 0; ky < ${kernelHeight} + i32(opaque); ky++) {
+let inside = u32(y + ky) < ${height}u;
+let leftLine = (image * ${height} + y + ky) * ${width};
+let tap = u32(ky) * ${kernelWidth * groupIn * outChannels}u + group * ${groupOut}u;`,
+    depth: groupIn,
+    leftChannel: `group * ${groupIn}u`,
+    right: (tap, column) => `tap + (${tap} * ${groupIn}u + index) * ${outChannels}u + ${column}`,
+    destination: { at: `(line * ${output.width}u + x) * ${outChannels}u + group * ${groupOut}u` },
+  };
+}
 
 /** The plain sum behind {@linkcode conv2dForward}, in double precision. */
 export function conv2dForwardReference(

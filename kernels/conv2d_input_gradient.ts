@@ -1,14 +1,16 @@
 /**
  * Convolution's gradient for its input, gathered: rows of the product are input pixels, and each sums what its pixels
  * gave to the output. Pixels are tiled by their position modulo the stride, because all pixels of such a class meet the
- * same taps; so nothing is scattered and no tap is tried in vain. A sum runs over (ky, kx, output channel) in that order.
- * How a tile is computed is told in `register_product.ts`.
+ * same taps; so nothing is scattered and no tap is tried in vain. A sum runs over (ky, kx, output channel) in that order,
+ * and over (ky, output channel, kx) where groups are narrow. How a tile is computed is told in `register_product.ts`, and
+ * in `line_product.ts` for narrow groups, where all classes of a line share its loads.
  */
 import { conv2dOutput, type Conv2dShape, describeConv2d } from "./conv2d_shape.ts";
 import { eachTap } from "./conv2d_forward.ts";
 import type { Kernel } from "./kernel.ts";
+import { byLines, type LineProduct, lineProduct } from "./line_product.ts";
 import { registerProduct, type RegisterTile } from "./register_product.ts";
-import { memoized } from "./tiles.ts";
+import { memoized, range } from "./tiles.ts";
 
 /** inputGradient = Σ outGradient · weight over every product that an input element took part in. */
 export const conv2dInputGradient: (shape: Conv2dShape & RegisterTile) => Kernel = memoized(
@@ -17,6 +19,9 @@ export const conv2dInputGradient: (shape: Conv2dShape & RegisterTile) => Kernel 
     const output = conv2dOutput(shape);
     const groupIn = inChannels / groups;
     const groupOut = outChannels / groups;
+    if (byLines({ taps: kernelWidth, columns: groupIn })) {
+      return lineProduct(inputGradientByLines({ ...shape, tileRows, tileColumns }));
+    }
     // The largest class holds ceil(height / stride) × ceil(width / stride) pixels of each image.
     const classHeight = Math.ceil(height / stride);
     const classWidth = Math.ceil(width / stride);
@@ -66,6 +71,54 @@ let x = row % ${classWidth}u * ${stride}u + u32(classX);`,
     });
   },
 );
+
+/** The input gradient by lines of input pixels; a tile holds pixels of every class along the line. */
+export function inputGradientByLines({ tileRows, tileColumns, ...shape }: Conv2dShape & RegisterTile): LineProduct {
+  const { batch, height, width, inChannels, outChannels, kernelHeight, kernelWidth, stride, padding, groups } = shape;
+  const output = conv2dOutput(shape);
+  const groupIn = inChannels / groups;
+  const groupOut = outChannels / groups;
+  const classHeight = Math.ceil(height / stride);
+  return {
+    label: `conv2d input gradient ${describeConv2d(shape)}`,
+    storage: shape.storage ?? "f32",
+    tile: { tileRows, tileColumns },
+    buffers: [
+      { name: "outGradient", length: output.outputLength },
+      { name: "weights", length: output.weightLength },
+      { name: "inputGradient", length: output.inputLength },
+    ],
+    lines: batch * classHeight,
+    width,
+    multiple: stride,
+    columns: groupIn,
+    taps: kernelWidth,
+    groups,
+    classes: stride,
+    setup: `let image = i32(line / ${classHeight}u);
+let classY = i32(class_);
+let y = i32(line % ${classHeight}u) * ${stride} + classY;`,
+    uses: (results) =>
+      range(kernelWidth).flatMap((tap) =>
+        range(results).filter((result) => (result + padding - tap) % stride === 0)
+          .map((result) => ({ tap, result, at: (result + padding - tap) / stride }))
+      ),
+    leftX: [`i32(x0 / ${stride}u)`, (x0) => x0 / stride],
+    left: { width: output.width, channels: outChannels },
+    open: `for (var ky = (classY + ${padding}) % ${stride}; ky < ${kernelHeight} + i32(opaque); ky += ${stride}) {
+let outY = u32(y + ${padding} - ky) / ${stride}u;
+let inside = outY < ${output.height}u;
+let leftLine = (image * ${output.height} + i32(outY)) * ${output.width};
+let tap = u32(ky) * ${kernelWidth * groupIn * outChannels}u + group * ${groupOut}u;`,
+    depth: groupOut,
+    leftChannel: `group * ${groupOut}u`,
+    right: (tap, column) => `tap + (${tap} * ${groupIn}u + ${column}) * ${outChannels}u + index`,
+    destination: {
+      inside: `y < ${height}`,
+      at: `(u32(image * ${height} + y) * ${width}u + x) * ${inChannels}u + group * ${groupIn}u`,
+    },
+  };
+}
 
 /** The plain sum behind {@linkcode conv2dInputGradient}, in double precision. */
 export function conv2dInputGradientReference(

@@ -7,7 +7,10 @@
 import { batchNormMomentPartials, batchNormMoments } from "./batch_norm.ts";
 import { batchNormGradientPartials } from "./batch_norm_gradient.ts";
 import { conv2dForward, conv2dInputGradient, conv2dWeightGradient } from "./conv2d.ts";
+import { forwardByLines } from "./conv2d_forward.ts";
+import { inputGradientByLines } from "./conv2d_input_gradient.ts";
 import { conv2dOutput, type Conv2dShape } from "./conv2d_shape.ts";
+import { byLines, lineTile } from "./line_product.ts";
 import { matmul, type MatmulShape } from "./matmul.ts";
 import { maskedGradientSums, normalisedLoad, type NormalisedShape } from "./normalised.ts";
 import type { Conv2dForwardRole, Conv2dInputGradientRole, Conv2dWeightGradientRole, MatmulRole } from "./operations.ts";
@@ -49,16 +52,16 @@ const TILES: readonly NamedTile[] = [
 
 /** The variants of an operation whose results are tiled in registers: the default, and every tile that differs from it. */
 function tiled<Shape extends object, Role extends string>(
-  { program, refuses, result }: {
+  { program, refuses, tileOf }: {
     program: (shape: Shape & RegisterTile) => Program<Role>;
     refuses: Variant<Shape, Role>["refuses"];
-    /** Rows and columns (of a group) of what is tiled. */
-    result: (shape: Shape) => { rows: number; columns: number };
+    /** The tile that the wanted one comes to. */
+    tileOf: (shape: Shape, wanted?: RegisterTile) => { rows: number; columns: number };
   },
 ): readonly Variant<Shape, Role>[] {
   const made = memoized(program);
   const sizeOf = (shape: Shape, tile?: RegisterTile) => {
-    const { rows, columns } = registerTile(result(shape), tile);
+    const { rows, columns } = tileOf(shape, tile);
     return `${rows}x${columns}`;
   };
   return [
@@ -103,9 +106,12 @@ function forwardProgram({ tileRows, tileColumns, ...shape }: Conv2dShape & Regis
 export const registerForwardVariants: readonly Variant<Conv2dShape, Conv2dForwardRole>[] = tiled({
   program: forwardProgram,
   refuses: refusesStorage,
-  result(shape) {
+  tileOf(shape, wanted) {
     const { height, width } = conv2dOutput(shape);
-    return { rows: shape.batch * height * width, columns: shape.outChannels / shape.groups };
+    const columns = shape.outChannels / shape.groups;
+    return byLines({ taps: shape.kernelWidth, columns })
+      ? lineTile(forwardByLines(shape), wanted)
+      : registerTile({ rows: shape.batch * height * width, columns }, wanted);
   },
 });
 
@@ -135,10 +141,14 @@ function inputGradientProgram(
 export const registerInputGradientVariants: readonly Variant<Conv2dShape, Conv2dInputGradientRole>[] = tiled({
   program: inputGradientProgram,
   refuses: refusesStorage,
-  result: ({ batch, height, width, stride, inChannels, groups }) => ({
-    rows: batch * Math.ceil(height / stride) * Math.ceil(width / stride),
-    columns: inChannels / groups,
-  }),
+  tileOf(shape, wanted) {
+    const { batch, height, width, stride, kernelWidth, inChannels, groups } = shape;
+    const columns = inChannels / groups;
+    const rows = batch * Math.ceil(height / stride) * Math.ceil(width / stride);
+    return byLines({ taps: kernelWidth, columns })
+      ? lineTile(inputGradientByLines(shape), wanted)
+      : registerTile({ rows, columns }, wanted);
+  },
 });
 
 const weightGradientProgram = memoized((shape: Conv2dShape): Program<Conv2dWeightGradientRole> => {
@@ -172,5 +182,5 @@ export const registerMatmulVariants: readonly Variant<MatmulShape, MatmulRole>[]
     workspaceBytes: 0,
   }),
   refuses: refusesStorage,
-  result: ({ m, n }) => ({ rows: m, columns: n }),
+  tileOf: ({ m, n }, wanted) => registerTile({ rows: m, columns: n }, wanted),
 });
