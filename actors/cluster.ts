@@ -9,6 +9,7 @@ import type { RunEvent, RunFailure } from "./events.ts";
 import { hostBehavior } from "./host.ts";
 import type { HostOptions } from "./host_process.ts";
 import { singleProcessRoles } from "./roles.ts";
+import { netPermission } from "./permissions.ts";
 import type { Log } from "./runtime/behavior.ts";
 import { MemoryHub } from "./runtime/memory_hub.ts";
 import { type ActorHandle, runActor } from "./runtime/loop.ts";
@@ -203,7 +204,7 @@ function spawnLocalHost(hostOptions: HostOptions, tell: (message: Message) => vo
     entry: new URL("../main.ts", import.meta.url),
     // It passes LD_LIBRARY_PATH on, which Deno allows only to those who may run anything.
     permissions: [
-      isLoopback(listen) ? `--allow-net=${listen}` : "--allow-net",
+      netPermission(isLoopback(listen) ? [listen] : []),
       "--allow-run",
       "--allow-env",
       "--allow-read",

@@ -22,13 +22,20 @@ export interface HostGrants {
   readonly dawn: boolean;
 }
 
+/** Deno's permission flag to listen on and connect to `addresses`, or to any when there is none. */
+export function netPermission(addresses: readonly string[]): string {
+  // Deno takes addresses of IPv6 in brackets alone.
+  const hosts = addresses.map((address) => address.includes(":") ? `[${address.replace(/^\[|\]$/g, "")}]` : address);
+  return hosts.length === 0 ? "--allow-net" : `--allow-net=${hosts.join(",")}`;
+}
+
 /**
  * Deno's permission flags for a role.
  *
  * @throws {TypeError} for a role that no host starts.
  */
 export function permissionsOf(role: string, grants: HostGrants): string[] {
-  const net = grants.addresses.length === 0 ? "--allow-net" : `--allow-net=${grants.addresses.join(",")}`;
+  const net = netPermission(grants.addresses);
   switch (role) {
     case "sync":
     case "sinkhorn":

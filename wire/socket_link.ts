@@ -77,7 +77,7 @@ export async function connectSocket(url: string, options: ConnectOptions): Promi
  * @throws {WireError} when the address cannot be bound.
  */
 export function listen(options: ListenOptions, onLink: (link: Link) => void): Listener {
-  const hostname = options.hostname ?? "127.0.0.1";
+  const hostname = (options.hostname ?? "127.0.0.1").replace(/^\[|\]$/g, "");
   const port = options.port ?? 0;
   const links = new Set<SocketLink>();
   /** Links that may still get a bulk connection, by the name that their clients know. */
@@ -262,6 +262,9 @@ function greetingOf<T>(socket: WebSocket, greeted: (socket: WebSocket, greeting:
 function connectError(event: Event): string {
   const text = event instanceof ErrorEvent ? event.message : "connection failed";
   if (text.includes("401")) return "the token was refused; pass the token that the run printed";
+  if (text.includes("dns error")) {
+    return "the name stands for no address; check its spelling and this machine's resolver";
+  }
   if (text.includes("tcp connect error")) return "nobody listens there; check the address and that the run is up";
   return text;
 }
