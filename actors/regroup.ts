@@ -216,9 +216,15 @@ export function replaceNewcomer(
   state.joining.delete(id);
   const startsAnew = placement !== undefined && failures < newcomerFailuresMax && state.hosts.includes(placement.host);
   const effects: Effect[] = [{ kind: "disconnect", peers: [id], reason: "it is lost", below: ++state.attempt }];
-  if (startsAnew) effects.push(...startNewcomer(state, placement, { config, now, failures }));
-  else state.placements = state.placements.filter((each) => each.id !== id);
-  return { effects, startsAnew };
+  if (startsAnew) {
+    return { effects: [...effects, ...startNewcomer(state, placement, { config, now, failures })], startsAnew };
+  }
+  state.placements = state.placements.filter((each) => each.id !== id);
+  // Its process may live, and no other will take its place.
+  return {
+    effects: [{ kind: "send", to: id, message: { type: "stop", reason: "it is left out" } }, ...effects],
+    startsAnew,
+  };
 }
 
 /** Newcomers that have taken too long over what they do. */
@@ -289,4 +295,6 @@ function forget(state: ControllerState, id: string): void {
   for (const each of [state.urls, state.pids, state.heardAt, state.pulses, state.ready, state.lost, state.starts]) {
     each.delete(id);
   }
+  // A link that broke with its end says nothing of the process that comes in its place.
+  for (const [actor, teller] of state.broken) if (actor === id || teller === id) state.broken.delete(actor);
 }

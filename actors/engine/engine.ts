@@ -253,12 +253,11 @@ export class Engine {
     const { config } = this.#configured();
     if (this.#seat !== undefined) return;
     this.#followed?.begin(epoch);
-    await this.#state.arrived({ step, epoch }, config.cluster.startTimeoutMs);
-    this.#restore({ step, epoch });
+    this.#restore({ step, epoch }, await this.#state.arrived({ step, epoch }, config.cluster.startTimeoutMs));
   }
 
-  #restore({ step, epoch }: StateKey): void {
-    restore(this.#state.take({ step, epoch }), this.#configured());
+  #restore({ step, epoch }: StateKey, parts = this.#state.take({ step, epoch })): void {
+    restore(parts, this.#configured());
     this.#next = step;
     this.#ports.send({ type: "restored", step, epoch });
   }

@@ -44,13 +44,16 @@ export class IncomingState {
     if (state.parts.size === state.expected) state.complete.resolve();
   }
 
-  /** Resolves when the state has come whole. */
-  async arrived(key: StateKey, timeoutMs: number): Promise<void> {
+  /** The parts of the state once it has come whole, also when its epoch ends before the caller gets to them. */
+  async arrived(key: StateKey, timeoutMs: number): Promise<StatePart[]> {
+    const { complete, parts } = this.#of(key);
     try {
-      await deadline(this.#of(key).complete.promise, timeoutMs);
+      await deadline(complete.promise, timeoutMs);
+      this.#forget(key);
+      return [...parts.values()];
     } catch (error) {
       if (!(error instanceof DOMException)) throw error;
-      const { parts, expected } = this.#of(key);
+      const { expected } = this.#of(key);
       throw new Error(
         `Waiting for the state before step ${key.step} took longer than ${timeoutMs} ms: ${parts.size} of ${
           expected ?? "its"
@@ -80,6 +83,11 @@ export class IncomingState {
       arriving.complete.reject(new EpochOver(`epoch ${epoch} begins`));
       this.#arriving.delete(name);
     }
+  }
+
+  /** What came for this state, and for those of earlier epochs. */
+  #forget({ epoch = -1 }: StateKey): void {
+    for (const [name, arriving] of this.#arriving) if (arriving.epoch <= epoch) this.#arriving.delete(name);
   }
 
   #of({ step, epoch = -1 }: StateKey): Arriving {

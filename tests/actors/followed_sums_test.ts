@@ -43,8 +43,16 @@ Deno.test("a state on its way is bound to the epoch that asked for it, and may c
   }
   state.begin(5);
   await assertRejects(() => state.arrived({ step: 7, epoch: 4 }, 5), Error, "0 of its parts came");
-  await state.arrived({ step: 7, epoch: 5 }, 5_000);
-  assertEquals(state.take({ step: 7, epoch: 5 }), [weight]);
+  assertEquals(await state.arrived({ step: 7, epoch: 5 }, 5_000), [weight]);
+});
+
+Deno.test("a state that has come whole is given although its epoch ends before whoever waits gets to it", async () => {
+  const state = new IncomingState();
+  const wait = state.arrived({ step: 7, epoch: 4 }, 5_000);
+  state.receive({ type: "state-part", step: 7, epoch: 4, part: weight });
+  state.receive({ type: "state-end", step: 7, epoch: 4, parts: 1 });
+  state.begin(5);
+  assertEquals(await wait, [weight]);
 });
 
 Deno.test("a part whose numbers are not those that were sent is refused, naming it", () => {

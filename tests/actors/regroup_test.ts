@@ -117,6 +117,34 @@ Deno.test("a newcomer that fails three times is left out, and the run goes on wi
   assertEquals(run.kinds().at(-1), "step");
 });
 
+Deno.test("a link that broke with a newcomer's end is not held against the one that comes in its place", () => {
+  const run = drive(3);
+  run.step(0);
+  run.kill("trainer-1");
+  run.regroup(...others("trainer-1"));
+  run.come("trainer-1");
+  run.step(1);
+  run.say("trainer-0", { type: "unreachable", peer: "trainer-1", reason: "reset" });
+  run.kill("trainer-1");
+  run.come("trainer-1");
+  run.say("self", { type: "alarm", name: "broken" });
+  const lost = run.events.flatMap((event) => event.kind === "newcomer-lost" ? [event.error] : []);
+  assertEquals(lost, ["its process ended with exit code 137"]);
+});
+
+Deno.test("the process of a newcomer that is left out is told to end", () => {
+  const run = drive(3);
+  run.step(0);
+  run.kill("trainer-1");
+  run.regroup(...others("trainer-1"));
+  for (let i = 0; i < 3; i++) {
+    run.come("trainer-1");
+    run.sent();
+    run.say("trainer-1", { type: "failed", error: "no memory", logTail: [] });
+  }
+  assertEquals(ofKind(run.sent(), "stop", "spawn"), ["stop trainer-1"]);
+});
+
 Deno.test("a host that joins a run under way starts trainers that take part once they have caught up; none is ended", () => {
   const run = drive(2);
   run.say("host-b", { type: "host-ready", adapters: [] });

@@ -91,8 +91,7 @@ export class StubEngine {
         return this.#shareState(message);
       case "observe":
         if (this.#seat !== undefined) return;
-        await this.#state.arrived(message, 60_000);
-        return this.#restore(message);
+        return this.#restore(message, await this.#state.arrived(message, 60_000));
       case "state-end":
         return this.#restore(message);
     }
@@ -224,8 +223,8 @@ export class StubEngine {
     }
   }
 
-  #restore({ step, epoch }: StateKey): void {
-    for (const { name, tensor } of this.#state.take({ step, epoch })) {
+  #restore({ step, epoch }: StateKey, parts = this.#state.take({ step, epoch })): void {
+    for (const { name, tensor } of parts) {
       const values = f32FromWire(tensor).slice();
       if (name === "weight") this.#weights = values;
       else if (name === "shared") this.#shared = values;
