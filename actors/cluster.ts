@@ -2,23 +2,22 @@
  * A whole run from this process: the controller here, a host beside it (or none but actors in this very process), until
  * the run has ended. What happens is told as events; the outcome is the result.
  */
-import { deadline } from "@std/async/deadline";
 import type { TrainConfig } from "../config.ts";
+import type { Journal } from "./adopt.ts";
 import { controllerBehavior } from "./controller.ts";
 import type { RunEvent, RunFailure } from "./events.ts";
 import { hostBehavior } from "./host.ts";
 import type { HostOptions } from "./host_process.ts";
+import { LocalHost } from "./local_host.ts";
 import { singleProcessRoles } from "./roles.ts";
-import { netPermission } from "./permissions.ts";
 import type { Log } from "./runtime/behavior.ts";
 import { MemoryHub } from "./runtime/memory_hub.ts";
 import { type ActorHandle, runActor } from "./runtime/loop.ts";
 import type { LinkNetwork } from "./runtime/network.ts";
 import { openSocketNetwork } from "./runtime/network.ts";
-import { spawnActor, type SpawnedActor, spawnInProcess } from "./runtime/spawn.ts";
+import { spawnInProcess } from "./runtime/spawn.ts";
 import { runFolder } from "./run_identity.ts";
 import { actorIds } from "./seats.ts";
-import type { Message } from "../wire/messages.ts";
 import { isLoopback } from "../wire/tls.ts";
 import { readTls } from "./tls_files.ts";
 import { runPolicy } from "./who_may_send.ts";
@@ -44,6 +43,10 @@ export interface ClusterOptions {
   readonly onEvent?: (event: RunEvent) => void;
   /** Starts of the run's actors before this. @default 0 */
   readonly attempt?: number;
+  /** How long hosts and actors outlive this process and look for one that starts anew in its place. @default not at all */
+  readonly rejoinMs?: number;
+  /** What is known of a process before this one, whose actors may live. @default nothing */
+  readonly adopt?: Journal;
   /** Longest wait for hosts, after which the run starts with those that came. @default as long as it takes */
   readonly hostsMs?: number;
   /** Told where other hosts can join. */
@@ -69,8 +72,6 @@ export type RunOutcome =
   | { readonly outcome: "failed"; readonly failure: RunFailure; readonly run: string };
 
 const { localHost } = actorIds;
-/** Longer than a host takes to kill an actor that does not stop. */
-const stopGraceMs = 10_000;
 const killGraceMs = 1_000;
 const refusalsEveryMs = 5_000;
 const silent: Log = () => {};
@@ -84,11 +85,13 @@ export async function runCluster(options: ClusterOptions): Promise<RunOutcome> {
       const { outcome: how, step, digest, folder } = event;
       outcome = { outcome: how, step, digest, checkpoint: folder, run };
     }
+    if (event.kind === "started" && event.actor === localHost) onLocalHost.resolve(event.pid);
     if (event.kind === "failed") outcome = { outcome: "failed", failure: event.failure, run };
     options.onEvent?.(event);
   };
   const start = options.singleProcess ? startInProcess : startProcesses;
-  const started = start(options, (network, replaceLocalHost) => {
+  const onLocalHost = Promise.withResolvers<number>();
+  const started = start(options, onLocalHost.promise, (network, replaceLocalHost) => {
     const behavior = controllerBehavior(
       {
         config: options.config,
@@ -97,6 +100,7 @@ export async function runCluster(options: ClusterOptions): Promise<RunOutcome> {
         choices: options.choices,
         stopBeforeStep: options.stopBeforeStep,
         attempt: options.attempt,
+        adopt: options.adopt,
         hostsMs: options.hostsMs,
       },
       { emit, now: () => performance.now(), replaceLocalHost },
@@ -122,7 +126,7 @@ interface Started {
 /** Starts the controller on a network; it may ask for another local host where that is a process. */
 type Control = (network: LinkNetwork, replaceLocalHost?: () => void) => ActorHandle;
 
-function startProcesses(options: ClusterOptions, control: Control): Started {
+function startProcesses(options: ClusterOptions, found: Promise<number>, control: Control): Started {
   const { config, gpuEnvironment = {}, adapters = [] } = options;
   const token = options.token ?? randomToken();
   const { listen, port } = config.cluster;
@@ -136,18 +140,11 @@ function startProcesses(options: ClusterOptions, control: Control): Started {
     onRefused: refusals((reason, count) => options.onEvent?.({ kind: "refused", reason: reason.slice(0, 500), count })),
   });
   const controllerUrl = opened.url ?? "";
-  let host: SpawnedActor | undefined;
-  let [replacing, closing] = [false, false];
-  const controller = control(opened.network, () => {
-    if (replacing || closing) return;
-    replacing = true;
-    // Its actors end with it: each watches its parent's end of stdin.
-    const gone = host?.stop(0) ?? Promise.resolve();
-    gone.then(() => {
-      replacing = false;
-      if (!closing) host = startHost();
-    });
-  });
+  const host = new LocalHost(
+    () => hostOptions,
+    (message) => controller.post(message, localHost),
+  );
+  const controller = control(opened.network, () => host.replace());
   options.onListening?.({ url: controllerUrl, token });
   const loopback = isLoopback(listen);
   const hostOptions: HostOptions = {
@@ -165,22 +162,15 @@ function startProcesses(options: ClusterOptions, control: Control): Started {
       codeFolder: codeFolder(),
       dawn: config.cluster.gpu === "dawn" || needsDawn(config, adapters),
     },
+    rejoinMs: options.rejoinMs,
   };
-  const startHost = () =>
-    spawnLocalHost(hostOptions, (message) => {
-      // The end of a host that is being replaced was acted on.
-      if (!replacing || message.type !== "actor-exited") controller.post(message, localHost);
-    });
-  host = startHost();
+  if (options.adopt === undefined) host.start();
+  else host.find(found);
   return {
     controller,
     async close() {
       await opened.close("the run has ended");
-      // The host ends its actors first, then itself; its end of stdin would end it at once.
-      closing = true;
-      if (host === undefined) return;
-      await deadline(host.exited, stopGraceMs).catch(() => {});
-      await host.stop(killGraceMs);
+      await host.end();
     },
   };
 }
@@ -197,37 +187,7 @@ function refusals(tell: (reason: string, count: number) => void): (reason: strin
   };
 }
 
-/** Starts the host of this machine; `tell` takes what the controller is to hear of its log and its end. */
-function spawnLocalHost(hostOptions: HostOptions, tell: (message: Message) => void): SpawnedActor {
-  const { controllerUrl, token, tls, listen } = hostOptions;
-  const host: SpawnedActor = spawnActor({
-    entry: new URL("../main.ts", import.meta.url),
-    // It passes LD_LIBRARY_PATH on, which Deno allows only to those who may run anything.
-    permissions: [
-      netPermission(isLoopback(listen) ? [listen] : []),
-      "--allow-run",
-      "--allow-env",
-      "--allow-read",
-    ],
-    bootstrap: {
-      id: localHost,
-      role: "host",
-      controller: actorIds.controller,
-      controllerUrl,
-      token,
-      tls,
-      listen,
-      listenPort: 0,
-      heartbeatMs: 1_000,
-      options: hostOptions,
-    },
-    onExit: ({ code }) => tell({ type: "actor-exited", actor: localHost, code, lines: host.logTail().slice(-20) }),
-    onLogLine: (line) => tell({ type: "log-lines", actor: localHost, lines: [line.slice(0, 4_000)] }),
-  });
-  return host;
-}
-
-function startInProcess(options: ClusterOptions, control: Control): Started {
+function startInProcess(options: ClusterOptions, _found: Promise<number>, control: Control): Started {
   const hub = new MemoryHub(runPolicy);
   const controller = control(hub.network(actorIds.controller));
   const host = spawnInProcess({

@@ -20,9 +20,10 @@ import { configureLate, goneWith, isReady, lateNewcomers, mayMend } from "./regr
 import { RegroupDriver } from "./regroup_driver.ts";
 import { nextPlateau } from "./step_record.ts";
 import { StepDriver } from "./step_driver.ts";
+import { adopt, adoptMs, allBack, forgetFound, type Living, strangers } from "./adopt.ts";
 import type { ActorId, Behavior, Effect } from "./runtime/behavior.ts";
 import * as probing from "./probing.ts";
-import { configureOrders, startOrders, stopOrders } from "./start_orders.ts";
+import { configureOrders, halt, startOrders, stopOrders } from "./start_orders.ts";
 import { actorIds, placeActors, seatReplicas, trainerIds, trainersFor } from "./seats.ts";
 import {
   alarm,
@@ -30,9 +31,11 @@ import {
   type Cause,
   lateCause,
   lostCause,
+  lostHost,
   pulseCause,
   pulseWatchMs,
   silentCause,
+  troubleOf,
 } from "./watch.ts";
 import {
   type ControllerOptions,
@@ -48,8 +51,6 @@ import {
 export type { ControllerOptions, ControllerPorts, ControllerState } from "./controller_state.ts";
 
 const watchMs = 2_000;
-/** Time for the better-informed report (last words, exit code) to arrive before a lost link is reported. */
-const lostLinkGraceMs = 1_500;
 
 /** The behaviour of a run's controller. */
 export function controllerBehavior(options: ControllerOptions, ports: ControllerPorts): Behavior<ControllerState> {
@@ -81,7 +82,13 @@ class Controller {
 
   begin(): Effect[] {
     const patienceMs = this.options.hosts > 1 ? 24 * 3_600_000 : this.#config.cluster.startTimeoutMs;
-    return [alarm("hosts", this.options.hostsMs ?? patienceMs), alarm("watch", watchMs), alarm("pulse", pulseWatchMs)];
+    const adopts = this.options.adopt === undefined ? [] : [alarm("adopt", adoptMs)];
+    return [
+      alarm("hosts", this.options.hostsMs ?? patienceMs),
+      alarm("watch", watchMs),
+      alarm("pulse", pulseWatchMs),
+      ...adopts,
+    ];
   }
 
   handle(state: ControllerState, message: Message, from: ActorId): Effect[] {
@@ -95,7 +102,7 @@ class Controller {
     state.heardAt.set(from, this.ports.now());
     switch (message.type) {
       case "host-ready":
-        return this.#hostReady(state, { host: from, adapters: message.adapters });
+        return this.#hostReady(state, { host: from, adapters: message.adapters, living: message.living ?? [] });
       case "halted":
         return message.attempt === state.epoch ? this.#halted(state, from) : [];
       case "hello":
@@ -161,47 +168,54 @@ class Controller {
   }
 
   #trouble(state: ControllerState, message: Message, from: ActorId): Effect[] {
-    if (message.type === "failed") {
-      return this.#fail(state, { actor: from, error: message.error, lines: message.logTail.slice(-20) });
+    if (state.phase === "hosts" && this.options.adopt !== undefined) return forgetFound(state, message, from);
+    if (state.phase === "halting") {
+      const lost = lostHost(state, message);
+      return lost === undefined ? [] : this.#hostLost(state, lost);
     }
-    if (message.type === "actor-exited") {
-      if (state.phase === "halting") {
-        return this.#hostLost(state, { host: message.actor, error: `exit code ${message.code}` });
-      }
-      // The end of a process that another has replaced.
-      if ((message.attempt ?? Infinity) < (state.starts.get(message.actor) ?? 0)) return [];
-      state.tails.set(message.actor, message.lines);
-      const error = `its process ended with exit code ${message.code}`;
-      return this.#fail(state, { actor: message.actor, error, lines: message.lines });
-    }
-    if (message.type === "peer-down") {
-      // The link of an actor that was ended for a restart may break late.
-      if (!state.urls.has(message.peer) && !state.hosts.includes(message.peer)) return [];
-      if (state.phase === "halting") return this.#hostLost(state, { host: message.peer, error: message.reason });
-      state.lost.set(message.peer, message.reason);
-      return [alarm("lost", lostLinkGraceMs)];
-    }
-    if (message.type === "unreachable" && state.phase === "training" && state.urls.has(from)) {
-      if (state.urls.has(message.peer)) state.broken.set(message.peer, from);
-      return [alarm("broken", lostLinkGraceMs)];
-    }
-    return [];
+    const { cause, effects } = troubleOf(state, message, from);
+    return cause === undefined ? effects : this.#fail(state, cause);
   }
 
-  #hostReady(state: ControllerState, joined: { host: string; adapters: readonly string[] }): Effect[] {
+  #hostReady(
+    state: ControllerState,
+    { living, ...joined }: { host: string; adapters: readonly string[]; living: Living },
+  ): Effect[] {
     if (state.hosts.includes(joined.host)) return [];
     // The local host comes first, whoever joined before it.
     if (joined.host === actorIds.localHost) state.hosts.unshift(joined.host);
     else state.hosts.push(joined.host);
     this.ports.emit({ kind: "host-joined", ...joined });
+    if (state.phase === "hosts" && this.options.adopt !== undefined) {
+      for (const { id, role, attempt } of living) state.found.set(id, { host: joined.host, role, attempt });
+      return this.#whenBack(state);
+    }
+    // What it carried belongs to nobody any more.
+    const ends: Effect[] = living.length === 0 ? [] : [halt(joined.host, ++state.attempt)];
+    return [...ends, ...this.#hostJoined(state, joined.host)];
+  }
+
+  #hostJoined(state: ControllerState, host: string): Effect[] {
     if (state.phase === "training" || state.phase === "regrouping") return this.#members.fillUp(state);
     if (state.phase !== "hosts") {
       // Its turn comes with the next start of the actors, or when those under way are at work.
-      const awaited = state.phase === "halting" && joined.host === actorIds.localHost && state.halting.size === 0;
+      const awaited = state.phase === "halting" && host === actorIds.localHost && state.halting.size === 0;
       return awaited ? this.#whenHalted(state) : [];
     }
     if (state.hosts.length < this.options.hosts || state.hosts[0] !== actorIds.localHost) return [];
     return [{ kind: "cancel-timer", name: "hosts" }, ...this.#startActors(state)];
+  }
+
+  /** Goes on with the actors of the controller before this one once all are back, or as many as came in time. */
+  #whenBack(state: ControllerState, { late = false } = {}): Effect[] {
+    if (state.hosts[0] !== actorIds.localHost || !late && !allBack(state, this.options.hosts)) return [];
+    const cancels = ["hosts", "adopt"].map((name): Effect => ({ kind: "cancel-timer", name }));
+    const change = adopt(state, this.options);
+    const ends = strangers(state).map((host) => halt(host, ++state.attempt));
+    if (change === undefined) return [...cancels, ...ends, ...this.#startActors(state)];
+    this.ports.emit({ kind: "adopted", step: state.step, actors: [...state.starts.keys()] });
+    const evaluator = probing.startEvaluator(state, this.#config);
+    return [...cancels, ...evaluator, ...this.#members.regroup(state, change)];
   }
 
   #startActors(state: ControllerState): Effect[] {
@@ -223,6 +237,9 @@ class Controller {
     state.urls.set(actor.id, actor.url);
     state.pids.set(actor.id, actor.pid);
     this.ports.emit({ kind: "started", actor: actor.id, pid: actor.pid });
+    if (state.phase === "hosts" && this.options.adopt !== undefined) return this.#whenBack(state);
+    // Whoever has its link anew is late: its loss is being acted on.
+    if (state.ready.has(actor.id)) return [];
     if (state.phase === "training" || state.phase === "regrouping") return configureLate(state, actor.id, this.options);
     if (state.phase !== "starting") return [];
     const expected = state.placements.map((placement) => placement.id);
@@ -291,6 +308,7 @@ class Controller {
   #alarm(state: ControllerState, name: string): Effect[] {
     if (name === "halting") return this.#haltLate(state);
     if (name === "restart") return this.#startActors(state);
+    if (name === "adopt" && state.phase === "hosts") return this.#whenBack(state, { late: true });
     if (name === "watch") return this.#watch(state);
     if (name === "pulse") {
       return [alarm("pulse", pulseWatchMs), ...this.#mayFail(state, pulseCause(state, this.ports.now()))];
@@ -313,9 +331,7 @@ class Controller {
     return [...late, alarm("watch", watchMs), ...this.#mayFail(state, silentCause(state, now))];
   }
 
-  #mayFail(state: ControllerState, cause: Cause | undefined): Effect[] {
-    return cause === undefined ? [] : this.#fail(state, cause);
-  }
+  #mayFail = (state: ControllerState, cause?: Cause): Effect[] => cause === undefined ? [] : this.#fail(state, cause);
 
   #fail(
     state: ControllerState,

@@ -4,6 +4,7 @@
  */
 import type { TrainConfig } from "../config.ts";
 import { PLATEAU_START, type PlateauState } from "../optim/schedule.ts";
+import type { Journal } from "./adopt.ts";
 import type { ActorStatus, RunEvent, RunStatus } from "./events.ts";
 import { evaluatorStatus, noProbing, type Probing } from "./probing.ts";
 import { NO_RESTARTS, type Restarts } from "./recovery.ts";
@@ -24,6 +25,8 @@ export interface ControllerOptions {
   readonly attempt?: number;
   /** Longest wait for hosts, after which the run starts with those that came. @default as long as it takes */
   readonly hostsMs?: number;
+  /** Go on with the actors of a controller before this one that are found alive. @default start all anew */
+  readonly adopt?: Journal;
   /** Write a checkpoint before this step and end there, as Ctrl-C does. */
   readonly stopBeforeStep?: number;
 }
@@ -63,6 +66,8 @@ export interface ControllerState {
   regrouping: Regrouping;
   /** Actors that others have lost the link to, and who said so. */
   readonly broken: Map<string, string>;
+  /** Actors of an earlier controller that its hosts tell of, and where they are. */
+  readonly found: Map<string, { readonly host: string; readonly role: string; readonly attempt: number }>;
   /** Hosts that are about to go. */
   readonly leaving: Set<string>;
   /** Whether the next step waits for a newcomer that lags behind. */
@@ -135,6 +140,7 @@ export function initialState(attempt = 0): ControllerState {
     joining: new Map(),
     regrouping: { waiting: new Set() },
     broken: new Map(),
+    found: new Map(),
     leaving: new Set(),
     held: false,
     firstAttempt: attempt,

@@ -63,6 +63,14 @@ export interface CommitRecord {
   readonly samples: { readonly epoch: number; readonly first: number; readonly count: number };
   /** How many trainers took it. */
   readonly trainers: number;
+  /** What a controller that is started anew has to know besides. */
+  readonly run: {
+    readonly steps: number;
+    readonly stepsPerEpoch: number;
+    readonly images: number;
+    /** Of the plateau schedule, after this step. */
+    readonly plateau: Readonly<Record<string, unknown>>;
+  };
 }
 
 /** One protocol's result on a snapshot; beside the steps in `metrics.jsonl`. */
@@ -121,6 +129,8 @@ export type RunEvent =
     /** Number of the newest start of an actor so far. */
     readonly attempt: number;
   }
+  /** A controller that was started anew has found actors of the one before it, which go on before `step`. */
+  | { readonly kind: "adopted"; readonly step: number; readonly actors: readonly string[] }
   /** Trainers start beside those at work, to take part later. */
   | { readonly kind: "joining"; readonly actors: readonly { id: string; host: string }[]; readonly attempt: number }
   | { readonly kind: "started"; readonly actor: string; readonly pid: number }

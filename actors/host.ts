@@ -28,6 +28,8 @@ interface HostState {
   readonly actors: Map<string, SpawnedActor>;
   /** Number of the newest start of each actor. */
   readonly attempts: Map<string, number>;
+  /** Role and start of the actors whose processes run. */
+  readonly living: Map<string, { readonly role: string; readonly attempt: number }>;
   /** Log lines not yet passed on, by actor; bounded by `linesMax` each. */
   readonly lines: Map<string, string[]>;
   stopping: boolean;
@@ -54,14 +56,12 @@ export function hostBehavior(ports: HostPorts): Behavior<HostState> {
     init: () => [{
       actors: new Map(),
       attempts: new Map(),
+      living: new Map(),
       lines: new Map(),
       stopping: false,
       halting: undefined,
       lowest: 0,
-    }, [
-      { kind: "send", to: actorIds.controller, message: { type: "host-ready", adapters: [...ports.adapters] } },
-      flushLater,
-    ]],
+    }, [hostReady(ports, new Map()), flushLater]],
     handle(state, message, from): [HostState, Effect[]] {
       switch (message.type) {
         case "spawn":
@@ -70,6 +70,8 @@ export function hostBehavior(ports: HostPorts): Behavior<HostState> {
           return [state, exited(state, message)];
         case "halt":
           return [state, haltAll(state, message.attempt)];
+        case "rejoined":
+          return [state, [hostReady(ports, state.living)]];
         case "leaving":
           return [state, from === "self" ? [{ kind: "send", to: actorIds.controller, message }] : []];
         case "alarm":
@@ -85,6 +87,17 @@ export function hostBehavior(ports: HostPorts): Behavior<HostState> {
       }
     },
   };
+}
+
+/** Tells the controller of this machine, and of the actors that one before it had started here. */
+function hostReady({ adapters }: HostPorts, living: HostState["living"]): Effect {
+  const found = [...living].map(([id, { role, attempt }]) => ({ id, role, attempt }));
+  const message: Message = {
+    type: "host-ready",
+    adapters: [...adapters],
+    ...(found.length === 0 ? {} : { living: found }),
+  };
+  return { kind: "send", to: actorIds.controller, message };
 }
 
 const flushLater: Effect = {
@@ -120,8 +133,12 @@ function spawn(state: HostState, order: Extract<Message, { type: "spawn" }>, por
         },
       });
       state.actors.set(id, actor);
+      state.living.set(id, { role, attempt });
       const { code } = await actor.exited;
-      if (state.actors.get(id) === actor) state.actors.delete(id);
+      if (state.actors.get(id) === actor) {
+        state.actors.delete(id);
+        state.living.delete(id);
+      }
       return { type: "actor-exited", actor: id, attempt, code, lines: actor.logTail().slice(-20) };
     },
   };
@@ -130,7 +147,7 @@ function spawn(state: HostState, order: Extract<Message, { type: "spawn" }>, por
 function exited(state: HostState, message: Extract<Message, { type: "actor-exited" }>): Effect[] {
   const lines = flush(state);
   if (state.stopping) return lines;
-  if (state.halting !== undefined) return [...lines, ...whenHalted(state)];
+  if ((message.attempt ?? Infinity) < state.lowest) return [...lines, ...whenHalted(state)];
   return [...lines, { kind: "send", to: actorIds.controller, message }];
 }
 
@@ -146,7 +163,8 @@ function flush(state: HostState): Effect[] {
 function haltAll(state: HostState, attempt: number): Effect[] {
   if (state.stopping) return [];
   state.halting = state.lowest = attempt;
-  const actors = [...state.actors.values()];
+  const actors = [...state.actors].filter(([id]) => (state.living.get(id)?.attempt ?? 0) < attempt)
+    .map(([, actor]) => actor);
   const end: Effect = {
     kind: "task",
     name: "end the actors of a lost attempt",
@@ -160,7 +178,7 @@ function haltAll(state: HostState, attempt: number): Effect[] {
 
 function whenHalted(state: HostState): Effect[] {
   const attempt = state.halting;
-  if (attempt === undefined || state.actors.size > 0) return [];
+  if (attempt === undefined || [...state.living.values()].some((actor) => actor.attempt < attempt)) return [];
   state.halting = undefined;
   return [{ kind: "send", to: actorIds.controller, message: { type: "halted", attempt } }];
 }

@@ -17,6 +17,8 @@ export interface HostOptions {
   /** One line per adapter. */
   readonly adapters: readonly string[];
   readonly grants: HostGrants;
+  /** How long this host and its actors look for a controller that was lost. @default not at all */
+  readonly rejoinMs?: number;
 }
 
 const schema: z.ZodType<HostOptions> = z.strictObject({
@@ -34,6 +36,7 @@ const schema: z.ZodType<HostOptions> = z.strictObject({
     codeFolder: z.string(),
     dawn: z.boolean(),
   }),
+  rejoinMs: z.number().positive().optional(),
 });
 
 /**

@@ -8,6 +8,7 @@ import { connectSocket } from "../wire/socket_link.ts";
 import { type ActorEnd, runActor } from "./runtime/loop.ts";
 import { openSocketNetwork } from "./runtime/network.ts";
 import { startPulse } from "./runtime/pulse.ts";
+import { lookForController } from "./runtime/rejoin.ts";
 import { spawnActor } from "./runtime/spawn.ts";
 import { hostBehavior, type HostPorts } from "./host.ts";
 import { type HostOptions, parseHostOptions } from "./host_options.ts";
@@ -48,6 +49,7 @@ export function processPorts(options: HostOptions): HostPorts {
           listen: options.listen,
           listenPort: 0,
           heartbeatMs,
+          rejoinMs: options.rejoinMs,
           options: {},
         },
       });
@@ -62,23 +64,21 @@ export const hostRole: Role = {
 };
 
 /**
- * Joins a controller as one more host and serves it until the run ends.
+ * Joins a controller as one more host and serves it until the run ends; one that is lost is looked for while its actors
+ * live on, if the options say so.
  *
  * @throws {WireError} when the controller cannot be reached or refuses the token.
  */
 export async function joinAsHost(id: string, options: HostOptions, log: Log): Promise<ActorEnd> {
   const { controllerUrl, token, tls } = options;
-  const link = await connectSocket(controllerUrl, {
-    id,
-    token,
-    tls,
-    policy: runPolicy,
-    peer: actorIds.controller,
-  });
+  const connect = () => connectSocket(controllerUrl, { id, token, tls, policy: runPolicy, peer: actorIds.controller });
+  const link = await connect();
   const opened = openSocketNetwork({ id, token, tls, policy: runPolicy });
   opened.network.addUrl(actorIds.controller, controllerUrl);
   opened.network.adopt(link);
-  opened.network.send(actorIds.controller, { type: "hello", id, role: "host", url: null, pid: Deno.pid });
+  const greet = () =>
+    opened.network.send(actorIds.controller, { type: "hello", id, role: "host", url: null, pid: Deno.pid });
+  greet();
   const handle = runActor(hostBehavior(processPorts(options)), {
     id,
     network: opened.network,
@@ -86,6 +86,21 @@ export async function joinAsHost(id: string, options: HostOptions, log: Log): Pr
     controller: actorIds.controller,
     heartbeat: { to: actorIds.controller, intervalMs: heartbeatMs },
   });
+  const { rejoinMs } = options;
+  if (rejoinMs !== undefined) {
+    lookForController({
+      network: opened.network,
+      controller: actorIds.controller,
+      rejoinMs,
+      connect,
+      onBack() {
+        greet();
+        handle.post({ type: "rejoined" });
+      },
+      onLost: (reason) =>
+        log("warn", `${id} has lost the controller and looks for it for ${rejoinMs / 1000} s: ${reason}`),
+    });
+  }
   const endPulse = startPulse({ id, to: actorIds.controller, url: controllerUrl, token, tls, policy: runPolicy });
   const end = await handle.done;
   endPulse();

@@ -71,6 +71,11 @@ export function saveOrders(state: ControllerState): Effect[] {
   return [by, actorIds.checkpointer].map((to): Effect => ({ kind: "send", to, message }));
 }
 
+/** Has a host end all its actors of starts before `attempt`. */
+export function halt(host: string, attempt: number): Effect {
+  return { kind: "send", to: host, message: { type: "halt", attempt } };
+}
+
 /** Ends every actor that has started, and the hosts. */
 export function stopOrders(state: ControllerState, reason: string): Effect[] {
   const started = state.placements.map(({ id }) => id).filter((id) => state.urls.has(id));

@@ -136,8 +136,8 @@ export function strayCause(state: ControllerState, [actor]: readonly string[]): 
 }
 
 /** The line of the commit log of the step that every trainer has prepared. */
-export function commitRecord(state: ControllerState, config: TrainConfig): CommitRecord {
-  const { step, epoch, stepsPerEpoch, reports } = state;
+export function commitRecord(state: ControllerState, config: TrainConfig, loss: number): CommitRecord {
+  const { step, epoch, stepsPerEpoch, reports, steps, images: all } = state;
   const images = config.replicas * config.batchPerReplica;
   const [{ weights }] = reports.values();
   return {
@@ -146,6 +146,7 @@ export function commitRecord(state: ControllerState, config: TrainConfig): Commi
     weights,
     samples: { epoch: Math.floor(step / stepsPerEpoch), first: (step % stepsPerEpoch) * images, count: images },
     trainers: state.seats.length,
+    run: { steps, stepsPerEpoch, images: all, plateau: { ...nextPlateau.after(config, state.plateau, loss) } },
   };
 }
 

@@ -4,6 +4,7 @@
  */
 import { type ControllerState, tailOf, type waitOf } from "./controller_state.ts";
 import type { RunFailure } from "./events.ts";
+import type { Message } from "../wire/messages.ts";
 import type { Effect } from "./runtime/behavior.ts";
 import { actorIds } from "./seats.ts";
 
@@ -21,6 +22,47 @@ const lateMs = 4_000;
 const pulseSilenceMs = 1_500;
 /** Time between two looks at the pulses. */
 export const pulseWatchMs = 250;
+
+/** Time for the better-informed report (last words, exit code) to arrive before a lost link is reported. */
+const lostLinkGraceMs = 1_500;
+
+/** What a message of trouble means: a failure, or something to wait for the better-informed report of. */
+export function troubleOf(
+  state: ControllerState,
+  message: Message,
+  from: string,
+): { readonly cause?: Cause; readonly effects: Effect[] } {
+  switch (message.type) {
+    case "failed":
+      return { cause: { actor: from, error: message.error, lines: message.logTail.slice(-20) }, effects: [] };
+    case "actor-exited": {
+      // The end of a process that another has replaced.
+      if ((message.attempt ?? Infinity) < (state.starts.get(message.actor) ?? 0)) return { effects: [] };
+      state.tails.set(message.actor, message.lines);
+      const error = `its process ended with exit code ${message.code}`;
+      return { cause: { actor: message.actor, error, lines: message.lines }, effects: [] };
+    }
+    case "peer-down":
+      // The link of an actor that was ended for a restart may break late.
+      if (!state.urls.has(message.peer) && !state.hosts.includes(message.peer)) return { effects: [] };
+      state.lost.set(message.peer, message.reason);
+      return { effects: [alarm("lost", lostLinkGraceMs)] };
+    case "unreachable":
+      if (state.phase !== "training" || !state.urls.has(from)) return { effects: [] };
+      if (state.urls.has(message.peer)) state.broken.set(message.peer, from);
+      return { effects: [alarm("broken", lostLinkGraceMs)] };
+    default:
+      return { effects: [] };
+  }
+}
+
+/** The host that is gone, by a message that comes while hosts end their actors. */
+export function lostHost(state: ControllerState, message: Message): { host: string; error: string } | undefined {
+  if (message.type === "actor-exited") return { host: message.actor, error: `exit code ${message.code}` };
+  if (message.type !== "peer-down") return undefined;
+  const known = state.urls.has(message.peer) || state.hosts.includes(message.peer);
+  return known ? { host: message.peer, error: message.reason } : undefined;
+}
 
 /** Milliseconds since the last message or heartbeat of `id`. */
 function silentMs(state: ControllerState, id: string, now: number): number {

@@ -96,6 +96,7 @@ export const whoMaySend: Readonly<Record<string, Rule>> = {
   // Between no roles: an actor tells itself, or tests use it.
   "alarm": { from: [], to: [] },
   "peer-down": { from: [], to: [] },
+  "rejoined": { from: [], to: [] },
   "ping": { from: [], to: [] },
   "pong": { from: [], to: [] },
 };

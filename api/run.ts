@@ -4,7 +4,8 @@
  */
 import { runCluster, type RunOutcome } from "../actors/cluster.ts";
 import type { RunEvent } from "../actors/events.ts";
-import { RunFiles, startsOf } from "../actors/run_files.ts";
+import type { Journal } from "../actors/adopt.ts";
+import { readCommits, readNotes, RunFiles, startsOf } from "../actors/run_files.ts";
 import { runFolder } from "../actors/run_identity.ts";
 import type { TrainConfig } from "../config.ts";
 import type { AdapterDescription } from "../device/device.ts";
@@ -29,6 +30,10 @@ export interface RunSettings {
   readonly singleProcess?: boolean;
   /** Longest wait for the other hosts, after which the run starts with those that came. @default as long as it takes */
   readonly hostsMs?: number;
+  /** How long hosts and actors outlive this process and look for one that starts anew in its place. @default not at all */
+  readonly rejoinMs?: number;
+  /** Go on with the actors of the process before this one that are found alive. @default false */
+  readonly adopts?: boolean;
   readonly gpuEnvironment: Readonly<Record<string, string>>;
   /** What `run.json` says the run was started with. */
   readonly arguments: readonly string[];
@@ -65,6 +70,8 @@ export async function runToTheEnd(settings: RunSettings): Promise<RunOutcome> {
       resume: resumed ? {} : undefined,
       attempt,
       hostsMs: settings.hostsMs,
+      rejoinMs: settings.rejoinMs,
+      adopt: settings.adopts ? readJournal(runFolder(config)) : undefined,
       choices: kernels?.choices,
       signal,
       onListening: settings.onListening,
@@ -76,6 +83,13 @@ export async function runToTheEnd(settings: RunSettings): Promise<RunOutcome> {
   } finally {
     files.close();
   }
+}
+
+/** What a run's folder tells a controller that goes on with living actors; undefined before the first commit. */
+function readJournal(folder: string): Journal | undefined {
+  const commit = readCommits(folder).at(-1);
+  const saved = readNotes(folder).findLast(({ event }) => event.kind === "saved")?.event;
+  return commit?.run && { commit, ...(saved?.kind === "saved" ? { saved } : {}) };
 }
 
 /** The kernels of all trainers: those of the first one's adapter, which is on this machine. */

@@ -1,9 +1,6 @@
 /** The command `host`: makes this machine part of a cluster that a controller elsewhere waits for. */
-import { delay } from "@std/async/delay";
-import { controllerGone } from "../actors/host.ts";
 import { type HostOptions, joinAsHost } from "../actors/host_process.ts";
 import type { Log } from "../actors/runtime/behavior.ts";
-import type { ActorEnd } from "../actors/runtime/loop.ts";
 import { readTls } from "../actors/tls_files.ts";
 import { givenSecret } from "../api/join.ts";
 import { isLoopback, listeningTls } from "../wire/tls.ts";
@@ -59,25 +56,9 @@ export async function hostCommand({ options, overrides }: CommandLine): Promise<
       codeFolder: new URL("..", import.meta.url).pathname,
       dawn: adapters.some(({ kind, provider }) => kind === "gpu" && provider === "dawn"),
     },
+    rejoinMs: options.rejoin > 0 ? 1000 * options.rejoin : undefined,
   };
-  let end = await joinAsHost(id, hostOptions, log);
-  while (end.reason === controllerGone && options.rejoin > 0) {
-    console.log(`${id} has lost the controller and looks for it for ${options.rejoin} s`);
-    end = await rejoined(id, hostOptions, options.rejoin);
-  }
+  const end = await joinAsHost(id, hostOptions, log);
   console.log(`${id} ended: ${end.reason}`);
   return end.error === undefined && goodEnds.includes(end.reason) ? 0 : 1;
-}
-
-/** Serves a controller that comes back within `seconds` at the address of the old one. */
-async function rejoined(id: string, options: HostOptions, seconds: number): Promise<ActorEnd> {
-  const until = performance.now() + 1000 * seconds;
-  while (true) {
-    try {
-      return await joinAsHost(id, options, log);
-    } catch (error) {
-      if (performance.now() > until) throw error;
-      await delay(1000);
-    }
-  }
 }

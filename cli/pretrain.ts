@@ -86,6 +86,8 @@ export async function runCommandLine(
     start,
     hosts,
     token,
+    rejoinMs: kept === undefined ? undefined : rejoinMs,
+    adopts: kept !== undefined && kept.starts > 0,
     hostsMs: kept !== undefined && kept.starts > 0 ? rejoinMs : undefined,
     singleProcess: options.singleProcess,
     gpuEnvironment: environment,

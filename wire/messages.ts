@@ -35,6 +35,8 @@ export const runtimeMessages = {
   heartbeat: z.strictObject({ id: actorId, handled: z.int().nonnegative() }),
   /** Proof that the actor's process runs and can be reached, from a thread of its own ({@linkcode Link.pulse}). */
   pulse: z.strictObject({}),
+  /** Delivered by the actor's own process when its controller is there again, maybe another one. */
+  rejoined: z.strictObject({}),
   /** Asks an actor to end in good order. */
   stop: z.strictObject({ reason: text }),
   /** An actor's last words. */
@@ -47,7 +49,7 @@ export const runtimeMessages = {
 };
 
 /** Types that only the actor's own runtime may deliver. */
-export const localMessageTypes: ReadonlySet<string> = new Set(["peer-down"]);
+export const localMessageTypes: ReadonlySet<string> = new Set(["peer-down", "rejoined"]);
 
 const shapes = {
   ...runtimeMessages,

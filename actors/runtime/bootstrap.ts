@@ -22,6 +22,10 @@ export interface Bootstrap {
   /** Port to listen on; 0 takes any. */
   listenPort: number;
   heartbeatMs: number;
+  /** How long to look for a controller that was lost, milliseconds. @default not at all */
+  rejoinMs?: number;
+  /** Whether the process goes on when its parent ends. @default false */
+  outlives?: boolean;
   /** The role's own options. */
   options: unknown;
 }
@@ -36,6 +40,8 @@ const schema: z.ZodType<Bootstrap> = z.strictObject({
   listen: z.string().min(1).max(255),
   listenPort: z.int().min(0).max(65_535),
   heartbeatMs: z.number().positive(),
+  rejoinMs: z.number().positive().optional(),
+  outlives: z.boolean().optional(),
   options: z.unknown(),
 });
 

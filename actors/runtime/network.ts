@@ -69,6 +69,10 @@ export class LinkNetwork implements Network {
   readonly #pulses = new Set<Link>();
   /** Lowest start number of an actor that may come in. */
   readonly #lowest = new Map<ActorId, number>();
+  /** Lost peers that somebody looks for: what is sent to them is dropped. */
+  readonly #away = new Set<ActorId>();
+  /** Asked when a peer is lost; true when it is looked for, so that its loss is no news until {@linkcode LinkNetwork.giveUp}. */
+  onLost: ((peer: ActorId, reason: string) => boolean) | undefined;
   #closed = false;
 
   constructor(options: NetworkOptions) {
@@ -108,6 +112,7 @@ export class LinkNetwork implements Network {
     if (this.#closed) return link.close(`${this.id} has ended`);
     const peer = link.peer;
     this.#down.delete(peer);
+    this.#away.delete(peer);
     this.#links.set(peer, [...this.#links.get(peer) ?? [], link]);
     link.onMessage = (message) => this.#receive(message, link);
     link.onClose = (reason) => this.#lose(peer, reason);
@@ -147,7 +152,7 @@ export class LinkNetwork implements Network {
   }
 
   send(to: ActorId, message: Message): void {
-    if (this.#closed) return;
+    if (this.#closed || this.#away.has(to)) return;
     const link = this.#links.get(to)?.[0];
     if (link === undefined) return this.#wait(to, message);
     try {
@@ -235,15 +240,31 @@ export class LinkNetwork implements Network {
     });
   }
 
+  /** Reports the loss of a peer that was looked for in vain. */
+  giveUp(peer: ActorId, reason: string): void {
+    if (this.#away.delete(peer)) this.#report(peer, reason);
+  }
+
   #lose(peer: ActorId, reason: string): void {
-    if (this.#closed || this.#down.has(peer)) return;
+    if (this.#closed || this.#down.has(peer) || this.#away.has(peer)) return;
+    if (this.onLost?.(peer, reason)) {
+      this.#away.add(peer);
+      this.#drop(peer, reason);
+    } else this.#report(peer, reason);
+  }
+
+  #report(peer: ActorId, reason: string): void {
     this.#down.set(peer, reason);
+    this.#drop(peer, reason);
+    this.#tell(() => this.#onPeerDown?.(peer, reason));
+  }
+
+  #drop(peer: ActorId, reason: string): void {
     this.#waiting.get(peer)?.cancelDeadline();
     this.#waiting.delete(peer);
     const links = this.#links.get(peer) ?? [];
     this.#links.delete(peer);
     for (const link of links) link.close(reason);
-    this.#tell(() => this.#onPeerDown?.(peer, reason));
   }
 }
 

@@ -14,6 +14,7 @@ import { logLine, LogTail } from "./log.ts";
 import { type ActorEnd, runActor, stackText } from "./loop.ts";
 import { openSocketNetwork } from "./network.ts";
 import { startPulse } from "./pulse.ts";
+import { lookForController } from "./rejoin.ts";
 
 /** Exit codes of an actor's process. */
 export const exitCodes = { ended: 0, failed: 1, badBootstrap: 2, parentGone: 3 } as const;
@@ -82,7 +83,9 @@ async function runWith(
     adopt: (own) => opened.network.adopt(own),
   });
   opened.network.adopt(link);
-  opened.network.send(controller, { type: "hello", id, role: bootstrap.role, url: opened.url, pid: Deno.pid });
+  const greet = () =>
+    opened.network.send(controller, { type: "hello", id, role: bootstrap.role, url: opened.url, pid: Deno.pid });
+  greet();
   const handle = runActor(behavior, {
     id,
     network: opened.network,
@@ -91,6 +94,19 @@ async function runWith(
     logTail: () => parts.tail.lines(),
     heartbeat: { to: controller, intervalMs: bootstrap.heartbeatMs },
   });
+  if (bootstrap.rejoinMs !== undefined) {
+    lookForController({
+      network: opened.network,
+      controller,
+      rejoinMs: bootstrap.rejoinMs,
+      connect: () => connectSocket(bootstrap.controllerUrl, { id, token, tls, policy, peer: controller }),
+      onBack() {
+        greet();
+        handle.post({ type: "rejoined" });
+      },
+      onLost: (reason) => parts.log("warn", `lost the controller and looks for it: ${reason}`),
+    });
+  }
   const endPulse = startPulse({ id, to: controller, url: bootstrap.controllerUrl, token, tls, policy });
   const onRejection = (event: PromiseRejectionEvent) => {
     event.preventDefault();
@@ -123,13 +139,14 @@ async function readBootstrap(onToken: (token: string) => void): Promise<Bootstra
     }
   };
   const bootstrap = parseBootstrap(await deadline(readLine(), bootstrapTimeoutMs));
-  exitWithParent(reader, { rest: text.slice(text.indexOf("\n") + 1), onToken });
+  const { outlives = false } = bootstrap;
+  exitWithParent(reader, { rest: text.slice(text.indexOf("\n") + 1), onToken, outlives });
   return bootstrap;
 }
 
 async function exitWithParent(
   reader: ReadableStreamDefaultReader<Uint8Array>,
-  { rest, onToken }: { rest: string; onToken: (token: string) => void },
+  { rest, onToken, outlives }: { rest: string; onToken: (token: string) => void; outlives: boolean },
 ): Promise<void> {
   const decoder = new TextDecoder();
   try {
@@ -143,5 +160,6 @@ async function exitWithParent(
   } catch {
     // A broken pipe says the same as its end.
   }
+  if (outlives) return;
   Deno.exit(exitCodes.parentGone);
 }

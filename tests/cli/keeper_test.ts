@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { deadline } from "@std/async/deadline";
 import { delay } from "@std/async/delay";
-import { readMetrics, readNotes } from "../../actors/run_files.ts";
+import { readCommits, readMetrics, readNotes } from "../../actors/run_files.ts";
 import { makeImages } from "../examples/images.ts";
 import { assertRefused, program, run } from "./program.ts";
 
@@ -72,6 +72,11 @@ Deno.test("a controller that is killed is started anew, twice, and the run ends 
     assertEquals([code, finalDigest(path)], [0, expected], `${output}\n${errors}`);
     assertEquals(errors.match(/the controller was ended by SIGKILL: starting it anew/g)?.length, 2, errors);
     assertEquals(readMetrics(path).map(({ step }) => step), Array.from({ length: steps }, (_, step) => step));
+    // Its actors outlived it: none started anew, and nothing was read back from a checkpoint.
+    const kinds = readNotes(path).map(({ event }) => event.kind);
+    const count = (kind: string) => kinds.filter((each) => each === kind).length;
+    assertEquals([count("adopted"), count("starting"), count("resumed")], [2, 1, 0], kinds.join());
+    assertEquals(readCommits(path).map(({ step }) => step), Array.from({ length: steps }, (_, step) => step));
   });
 });
 

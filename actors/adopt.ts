@@ -1,0 +1,94 @@
+/**
+ * How a controller that is started anew goes on with actors of the one before it: its hosts tell which live, the run's
+ * journal tells the last step that counts, and a membership epoch with those who live takes the next one. Pure decisions
+ * about the controller's memory.
+ */
+import type { Message } from "../wire/messages.ts";
+import type { Effect } from "./runtime/behavior.ts";
+import type { CommitRecord } from "./events.ts";
+import type { ControllerOptions, ControllerState } from "./controller_state.ts";
+import type { Change } from "./regroup.ts";
+import { placeActors, type Placement, type Role, seatReplicas } from "./seats.ts";
+import { nextPlateau } from "./step_record.ts";
+
+/** What the journal of a run tells. */
+export interface Journal {
+  /** The last step that counts. */
+  readonly commit: CommitRecord;
+  /** The newest checkpoint. */
+  readonly saved?: { readonly step: number; readonly folder: string; readonly digest: string };
+}
+
+/** What a host tells of actors that live there. */
+export type Living = readonly { readonly id: string; readonly role: string; readonly attempt: number }[];
+
+/** Time for hosts and actors to come back, before the controller goes on with those that did. */
+export const adoptMs = 4_000;
+
+/** Whether all hosts are there, and all actors that they told of. */
+export function allBack(state: ControllerState, hosts: number): boolean {
+  return state.hosts.length >= hosts && [...state.found.keys()].every((id) => state.urls.has(id));
+}
+
+/**
+ * Takes the actors that have come back as those of this run, before the step that follows the journal's last; the change
+ * that begins their epoch, in which the others start anew. Undefined when no trainer has come back.
+ */
+export function adopt(
+  state: ControllerState,
+  { config, adopt }: ControllerOptions,
+): Change | undefined {
+  const back = [...state.found].filter(([id, { host }]) => state.urls.has(id) && state.hosts.includes(host));
+  const trainers = back.filter(([, { role }]) => role === "trainer").map(([id]) => id);
+  if (adopt === undefined || trainers.length === 0) return undefined;
+  const { replicas, cluster, method } = config;
+  const here = new Map(back);
+  const placed = (id: string, role: Role): Placement => ({
+    id,
+    role,
+    host: here.get(id)?.host ?? state.hosts[0],
+    index: Number(/\d+$/.exec(id)?.[0] ?? 0),
+  });
+  const others = placeActors(state.hosts, { trainers: 1, shards: cluster.syncShards, method: method.name })
+    .filter(({ role }) => role !== "trainer");
+  const kept = trainers.slice(0, replicas);
+  state.placements = [
+    ...others.map(({ id, role, host }) => here.has(id) ? placed(id, role) : { ...placed(id, role), host }),
+    ...kept.map((id) => placed(id, "trainer")),
+  ];
+  state.seats = seatReplicas(replicas, kept);
+  for (const { id } of state.placements) {
+    const attempt = here.get(id)?.attempt;
+    if (attempt === undefined) continue;
+    state.ready.add(id);
+    state.starts.set(id, attempt);
+  }
+  rememberRun(state, adopt);
+  return { lost: others.map(({ id }) => id).filter((id) => !here.has(id)) };
+}
+
+/** The hosts that carry actors which are none of this run's any more. */
+export function strangers(state: ControllerState): string[] {
+  const strange = [...state.found].filter(([id]) => !state.starts.has(id)).map(([, { host }]) => host);
+  return state.starts.size > 0 ? [] : [...new Set(strange)];
+}
+
+/** An actor is gone before it was taken over: it is started anew with the others. */
+export function forgetFound(state: ControllerState, message: Message, from: string): Effect[] {
+  const gone = message.type === "actor-exited" ? message.actor : message.type === "peer-down" ? message.peer : from;
+  if (message.type !== "actor-exited" && message.type !== "peer-down" && message.type !== "failed") return [];
+  state.found.delete(gone);
+  state.urls.delete(gone);
+  state.hosts = state.hosts.filter((host) => host !== gone);
+  return [];
+}
+
+function rememberRun(state: ControllerState, { commit, saved }: Journal): void {
+  const { run: { steps, stepsPerEpoch, images, plateau }, step } = commit;
+  Object.assign(state, { steps, stepsPerEpoch, images, step: step + 1, startedAt: step + 1 });
+  state.plateau = nextPlateau.parse({ plateau });
+  state.restarts = { ...state.restarts, furthest: step + 1 };
+  if (saved !== undefined && saved.step <= step + 1) state.saved = saved;
+  // One that was being written may have been lost.
+  state.owed = state.saved?.step !== step + 1;
+}
