@@ -205,8 +205,9 @@ export class DirectoryStore {
     try {
       text = new TextDecoder().decode(await this.#files.readFile(`${this.#folder}/latest`)).trim();
     } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-      notes.push("the file latest is missing");
+      const missing = error instanceof Deno.errors.NotFound;
+      const reason = error instanceof Error ? error.message : String(error);
+      notes.push(missing ? "the file latest is missing" : `the file latest cannot be read: ${reason}`);
       return undefined;
     }
     const match = /^step-(\d{6,15})$/.exec(text);
