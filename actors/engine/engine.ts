@@ -74,6 +74,8 @@ export class Engine {
       if (error instanceof EpochOver) return;
       const text = error instanceof Error ? error.stack ?? error.message : String(error);
       this.#ports.send({ type: "failed", error: text.slice(0, 8_000), logTail: [] });
+    }).catch(() => {
+      // The trainer has been stopped meanwhile: nobody is left to be told.
     });
   }
 

@@ -174,7 +174,10 @@ export class RemotePeers implements Assigner {
   #result(key: string, what: string): Promise<Vector> {
     const result = this.#newWait();
     this.#results.set(key, result);
-    return this.#within(result, what);
+    const within = this.#within(result, what);
+    // When the request cannot be sent, its sender fails and nobody takes this up.
+    within.catch(() => {});
+    return within;
   }
 
   async #within({ promise }: PromiseWithResolvers<Vector>, what: string): Promise<Vector> {
