@@ -55,6 +55,8 @@ export interface ClusterOptions {
   readonly signal?: AbortSignal;
   /** Ends the run before this step, with a checkpoint. */
   readonly stopBeforeStep?: number;
+  /** Where a test sets breakpoints of the actors' processes (`runtime/breakpoints.ts`). */
+  readonly breakpoints?: string;
 }
 
 /** How a run ended. */
@@ -163,6 +165,7 @@ function startProcesses(options: ClusterOptions, found: Promise<number>, control
       dawn: config.cluster.gpu === "dawn" || needsDawn(config, adapters),
     },
     rejoinMs: options.rejoinMs,
+    breakpoints: options.breakpoints,
   };
   if (options.adopt === undefined) host.start();
   else host.find(found);

@@ -19,6 +19,8 @@ export interface HostOptions {
   readonly grants: HostGrants;
   /** How long this host and its actors look for a controller that was lost. @default not at all */
   readonly rejoinMs?: number;
+  /** Where a test sets breakpoints of this host's actors (`runtime/breakpoints.ts`). */
+  readonly breakpoints?: string;
 }
 
 const schema: z.ZodType<HostOptions> = z.strictObject({
@@ -37,6 +39,7 @@ const schema: z.ZodType<HostOptions> = z.strictObject({
     dawn: z.boolean(),
   }),
   rejoinMs: z.number().positive().optional(),
+  breakpoints: z.string().optional(),
 });
 
 /**

@@ -50,6 +50,7 @@ export function processPorts(options: HostOptions): HostPorts {
           listenPort: 0,
           heartbeatMs,
           rejoinMs: options.rejoinMs,
+          breakpoints: options.breakpoints,
           options: {},
         },
       });

@@ -1,15 +1,17 @@
 /**
  * Kills and freezes actors of a real run, its host among them, by a seeded schedule and compares the final weights with
  * those of a run that nothing happened to: `deno task chaos --kills 50 --freezes 10 --seed 1`. Prints how long each loss took to be acted on and how long until the run took
- * a step it had never taken. Exits with 1 when the weights differ.
+ * a step it had never taken. `--matrix` tries every role in every phase instead, each at its exact moment; `--cells TEXT`
+ * chooses those whose name holds the text. Exits with 1 when the weights differ.
  */
 import { parseArgs } from "@std/cli/parse-args";
-import sharp from "sharp";
 import { runCluster } from "../actors/cluster.ts";
 import type { RunEvent } from "../actors/events.ts";
-import { findPreset, parseConfig, type TrainConfig } from "../config.ts";
+import type { TrainConfig } from "../config.ts";
 import { randomStream } from "../data/random.ts";
 import { ensureVulkan } from "../setup/vulkan.ts";
+import { faultMatrix, printMatrix } from "./fault_matrix.ts";
+import { smallConfig, withImages } from "./small_run.ts";
 
 /** What to do to a run. */
 export interface ChaosOptions {
@@ -46,11 +48,8 @@ const roles = ["host-0", "checkpointer", "loader-0", "sinkhorn", "sync-0", "sync
 const delayMaxMs = 600;
 
 /** Runs the model twice, in peace and under fire. */
-export async function chaos(options: ChaosOptions): Promise<ChaosReport> {
-  const folder = await Deno.makeTempDir({ prefix: "seer-chaos-" });
-  try {
-    await Deno.mkdir(`${folder}/images`);
-    await writeImages(`${folder}/images`, 25);
+export function chaos(options: ChaosOptions): Promise<ChaosReport> {
+  return withImages(async (folder) => {
     const steps = 2 * (options.kills + (options.freezes ?? 0)) + 6;
     const peace = await runCluster({
       config: configOf(folder, "peace", steps),
@@ -69,9 +68,7 @@ export async function chaos(options: ChaosOptions): Promise<ChaosReport> {
       throw new Error(`the run under fire failed: ${outcome.failure.actor}: ${outcome.failure.error}`);
     }
     return { expected: peace.digest, found: outcome.digest, kills: fire.kills };
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
+  });
 }
 
 /** Watches one run and kills its actors. */
@@ -148,24 +145,14 @@ class Fire {
 }
 
 function configOf(folder: string, name: string, steps: number): TrainConfig {
-  const tiny = findPreset("test-tiny");
-  return parseConfig({
-    ...tiny,
-    steps,
-    checkpoint: { everySteps: 1, keep: 3 },
-    cluster: { ...tiny.cluster, trainers: 2, syncShards: 2, restarts: 10, gpu: "deno" },
-    data: { ...tiny.data, folder: `${folder}/images` },
-    run: { folder, name },
-  }, { source: "the chaos configuration" });
+  return smallConfig(folder, name, { steps, checkpoint: { everySteps: 1, keep: 3 }, cluster: { trainers: 2 } });
 }
 
-async function writeImages(folder: string, count: number): Promise<void> {
-  for (let index = 0; index < count; index++) {
-    const [width, height] = [20, 17 + index % 7];
-    const pixels = Uint8Array.from({ length: width * height * 3 }, (_, i) => (i * (3 + index)) & 255);
-    const png = await sharp(pixels, { raw: { width, height, channels: 3 } }).png().toBuffer();
-    await Deno.writeFile(`${folder}/${index}.png`, png);
-  }
+/** Every role in every phase, or the cells whose name holds a text; the exit code. */
+async function matrix(text: string): Promise<number> {
+  const log = (line: string) => console.log(line);
+  const gpuEnvironment = await ensureVulkan({ log });
+  return printMatrix(await faultMatrix({ text, gpuEnvironment, log }), log);
 }
 
 /** The share `q` of `values` that is at most this large. */
@@ -175,7 +162,8 @@ export function quantile(values: readonly number[], q: number): number {
 }
 
 if (import.meta.main) {
-  const parsed = parseArgs(Deno.args, { string: ["kills", "freezes", "seed"] });
+  const parsed = parseArgs(Deno.args, { string: ["kills", "freezes", "seed", "cells"], boolean: ["matrix"] });
+  if (parsed.matrix) Deno.exit(await matrix(`${parsed.cells ?? ""}`));
   const [kills, freezes, seed] = [parsed.kills ?? 5, parsed.freezes ?? 0, parsed.seed ?? 0].map(String);
   const counts = [kills, freezes].every((count) => /^\d{1,5}$/.test(count)) && Number(kills) + Number(freezes) > 0;
   if (!counts || !/^\d{1,9}$/.test(seed)) {

@@ -26,6 +26,8 @@ export interface Bootstrap {
   rejoinMs?: number;
   /** Whether the process goes on when its parent ends. @default false */
   outlives?: boolean;
+  /** Where a test sets breakpoints (`breakpoints.ts`); absent in every run but a test's. */
+  breakpoints?: string;
   /** The role's own options. */
   options: unknown;
 }
@@ -42,6 +44,7 @@ const schema: z.ZodType<Bootstrap> = z.strictObject({
   heartbeatMs: z.number().positive(),
   rejoinMs: z.number().positive().optional(),
   outlives: z.boolean().optional(),
+  breakpoints: z.string().max(200).optional(),
   options: z.unknown(),
 });
 

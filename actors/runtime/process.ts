@@ -10,6 +10,7 @@ import { connectSocket } from "../../wire/socket_link.ts";
 import { errorText } from "../../wire/link.ts";
 import type { Log, Role } from "./behavior.ts";
 import { type Bootstrap, parseBootstrap, parseRenewal } from "./bootstrap.ts";
+import { stoppable } from "./breakpoints.ts";
 import { logLine, LogTail } from "./log.ts";
 import { type ActorEnd, runActor, stackText } from "./loop.ts";
 import { openSocketNetwork } from "./network.ts";
@@ -86,9 +87,10 @@ async function runWith(
   const greet = () =>
     opened.network.send(controller, { type: "hello", id, role: bootstrap.role, url: opened.url, pid: Deno.pid });
   greet();
+  const { breakpoints } = bootstrap;
   const handle = runActor(behavior, {
     id,
-    network: opened.network,
+    network: breakpoints === undefined ? opened.network : await stoppable(opened.network, breakpoints),
     log: parts.log,
     controller,
     logTail: () => parts.tail.lines(),
