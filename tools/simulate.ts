@@ -13,14 +13,16 @@ if (![seeds, from].every((count) => Number.isInteger(count) && count >= 0)) {
 }
 const calm = await simulate(0, { blowsMax: 0 });
 const start = performance.now();
-let failed = 0, blows = 0, restarts = 0, epochs = 0;
+let failed = 0, blows = 0, restarts = 0, epochs = 0, adoptions = 0;
 for (let seed = from; seed < from + seeds; seed++) {
   const found = await simulate(seed);
   if (args.trace) console.log(found.lines.join("\n"));
-  const same = found.digest === calm.digest && found.losses.every((loss, step) => Object.is(loss, calm.losses[step]));
+  const same = found.digest === calm.digest && found.losses.every((loss, step) => Object.is(loss, calm.losses[step])) &&
+    found.weights.every((weights, step) => weights === calm.weights[step]);
   blows += found.blows.length;
   restarts += found.restarts;
   epochs += found.epochs;
+  adoptions += found.adoptions;
   if (same && found.faults.length === 0) continue;
   failed++;
   console.log(
@@ -29,7 +31,7 @@ for (let seed = from; seed < from + seeds; seed++) {
 }
 const seconds = (performance.now() - start) / 1000;
 console.log(
-  `${seeds} seeds, ${blows} blows, ${epochs} membership epochs, ${restarts} restarts of all, ${failed} failed; ${
+  `${seeds} seeds, ${blows} blows, ${epochs} membership epochs, ${adoptions} controllers taken over from, ${restarts} restarts of all, ${failed} failed; ${
     seconds.toFixed(1)
   } s`,
 );

@@ -10,37 +10,29 @@ import { hostBehavior, type SpawnOrder } from "../../actors/host.ts";
 import { loaderBehavior, type LoaderParts } from "../../actors/loader.ts";
 import { type ActorHandle, runActor } from "../../actors/runtime/loop.ts";
 import { pulseMs } from "../../actors/runtime/pulse.ts";
+import { lookForController } from "../../actors/runtime/rejoin.ts";
 import type { Behavior } from "../../actors/runtime/behavior.ts";
 import type { ActorExit, SpawnedActor } from "../../actors/runtime/spawn.ts";
 import { sinkhornBehavior } from "../../actors/sinkhorn.ts";
 import { syncBehavior } from "../../actors/sync.ts";
 import { trainerBehavior, workerId } from "../../actors/trainer.ts";
 import { DirectoryStore } from "../../checkpoint/store.ts";
-import type { Files } from "../../checkpoint/files.ts";
 import { findPreset, parseConfig, type TrainConfig } from "../../config.ts";
 import { randomStream } from "../../data/random.ts";
 import { createSampler } from "../../data/sampler.ts";
 import { sha256Hex } from "../../checkpoint/manifest.ts";
 import { memoryLinkPair } from "../../wire/memory_link.ts";
+import { judge, type Judgement } from "./checks.ts";
+import { diskOf } from "./disk.ts";
 import { SimulatedFiles } from "../checkpoint/simulated_files.ts";
 import { VirtualClock } from "./clock.ts";
 import { StubEngine } from "./engine.ts";
 import { SimulatedProcess, type World } from "./process.ts";
 
 /** What a simulation came to. */
-export interface SimulationResult {
-  /** What broke a promise; none of a good run. */
-  readonly faults: readonly string[];
+export interface SimulationResult extends Judgement {
   /** What was done to it. */
   readonly blows: readonly string[];
-  /** SHA-256 of the final weights. */
-  readonly digest: string;
-  /** Loss of each step in bits, as first taken. */
-  readonly losses: readonly number[];
-  /** Times that all actors started anew. */
-  readonly restarts: number;
-  /** Times that who takes part changed while the others kept their state. */
-  readonly epochs: number;
   /** SHA-256 of all that happened, with its virtual time. */
   readonly trace: string;
   readonly lines: readonly string[];
@@ -80,7 +72,7 @@ class SimulatedCluster {
   readonly #world: World;
   readonly #random: () => number;
   readonly #disk = new SimulatedFiles();
-  readonly #controller: SimulatedProcess;
+  #controller: SimulatedProcess;
   #loop: ActorHandle | undefined;
   #host: SimulatedProcess | undefined;
   readonly #processes = new Map<string, SimulatedProcess>();
@@ -90,6 +82,7 @@ class SimulatedCluster {
   readonly #events: RunEvent[] = [];
   readonly #blows: string[] = [];
   #blowsLeft: number;
+  #controllers = 1;
 
   #wrongLeft: number;
 
@@ -110,17 +103,50 @@ class SimulatedCluster {
   async run(): Promise<SimulationResult> {
     const { clock } = this.#world;
     await this.#disk.makeFolder("/runs/run/checkpoints".slice(1));
-    const behavior = controllerBehavior({ config, hosts: 1 }, {
-      emit: (event) => this.#hear(event),
-      now: () => clock.now(),
-      replaceLocalHost: () => this.#replaceHost(),
-    });
-    this.#loop = this.#runActor(this.#controller, behavior);
+    this.#startController();
     this.#startHost();
     // Often another machine joins, before the run's first step or in the middle of it.
     if (this.#blowsLeft > 0 && this.#random() < 0.5) clock.after(1_000 * this.#random(), () => this.#joinHost());
     while (!this.#ended() && clock.now() < limitMs && clock.runNext()) await turn();
     return this.#result();
+  }
+
+  /** The first controller, or one in place of a killed one, which knows the run's journal. */
+  #startController(): void {
+    const { clock } = this.#world, events = this.#events;
+    const own = this.#controller;
+    const saved = events.findLast((event) => event.kind === "saved");
+    const commit = events.findLast((event) => event.kind === "commit")?.record;
+    const attempt = events.reduce((most, event) => "attempt" in event ? Math.max(most, event.attempt + 1) : most, 0);
+    const behavior = controllerBehavior({
+      config,
+      hosts: 1,
+      attempt,
+      resume: saved && {},
+      adopt: commit && { commit, saved },
+    }, {
+      emit: (event) => own.alive && this.#hear(event),
+      now: () => clock.now(),
+      replaceLocalHost: () => this.#replaceHost(),
+    });
+    this.#loop = this.#runActor(own, behavior);
+  }
+
+  /** The controller dies, and its launcher starts another at its address; hosts and actors outlive it. */
+  #killController(): void {
+    this.#controllers++;
+    this.#controller.kill();
+    this.#loop?.stop("its process has ended");
+    this.#loop = undefined;
+    this.#world.clock.after(50 + 400 * this.#random(), () => {
+      if (this.#ended()) return;
+      this.#controller = new SimulatedProcess(this.#world, "controller", "sim:controller");
+      this.#startController();
+      // Its launcher finds no host where that has died with it.
+      this.#world.clock.after(2_000, () => {
+        if (!this.#ended() && !(this.#host?.alive ?? false) && !this.#replacing) this.#startHost();
+      });
+    });
   }
 
   #ended(): boolean {
@@ -180,7 +206,19 @@ class SimulatedCluster {
       process.network.addUrl("controller", this.#controller.url);
       const role = id.replace(/-\w+$/, "");
       const loop = this.#runActor(process, behaviorOf(process));
-      process.network.send("controller", { type: "hello", id, role, url: process.url, pid });
+      const greet = () => process.network.send("controller", { type: "hello", id, role, url: process.url, pid });
+      lookForController({
+        network: process.network,
+        controller: "controller",
+        clock: process.clock,
+        rejoinMs: 30_000,
+        connect: () => process.connect("controller", this.#controller.url),
+        onBack() {
+          greet();
+          loop.post({ type: "rejoined" });
+        },
+      });
+      greet();
       const beat = () => {
         this.#loop?.post({ type: "pulse" }, id);
         process.clock.after(pulseMs, beat);
@@ -239,7 +277,7 @@ class SimulatedCluster {
         return syncBehavior() as Behavior<never>;
       case "checkpointer":
         return checkpointerBehavior(() =>
-          new DirectoryStore("runs/run", { keepLast: 2, files: this.#filesOf(process) })
+          new DirectoryStore("runs/run", { keepLast: 2, files: diskOf(process, this.#disk) })
         ) as Behavior<never>;
       default:
         throw new Error(`no role ${role}`);
@@ -264,24 +302,6 @@ class SimulatedCluster {
     return trainerBehavior() as Behavior<unknown>;
   }
 
-  /** The disk as one process sees it: each operation takes time, and none happens after its death. */
-  #filesOf(process: SimulatedProcess): Files {
-    const disk = this.#disk;
-    const later = <T>(action: () => Promise<T>): Promise<T> =>
-      new Promise((resolve, reject) => {
-        process.clock.after(4 * this.#random(), () => action().then(resolve, reject));
-      });
-    return {
-      makeFolder: (path) => later(() => disk.makeFolder(path)),
-      writeFile: (path, pieces) => later(() => disk.writeFile(path, pieces)),
-      rename: (from, to) => later(() => disk.rename(from, to)),
-      syncFolder: (path) => later(() => disk.syncFolder(path)),
-      remove: (path) => later(() => disk.remove(path)),
-      readFile: (path) => later(() => disk.readFile(path)),
-      list: (path) => later(() => disk.list(path)),
-    };
-  }
-
   #hear(event: RunEvent): void {
     if (event.kind === "status") return;
     this.#world.trace(
@@ -296,6 +316,12 @@ class SimulatedCluster {
   /** Something bad happens to somebody. */
   #blow(): void {
     if (this.#ended()) return;
+    // The controller itself now and then, which loses the hosts' links as well as all it knew.
+    if (this.#controller.alive && this.#random() < 0.12) {
+      this.#blows.push(`kill controller at ${this.#world.clock.now().toFixed(0)} ms`);
+      this.#world.trace("blow kill controller");
+      return this.#killController();
+    }
     const alive = [...this.#processes.values()].filter((process) => process.alive);
     const victim = alive[Math.floor(this.#random() * alive.length)];
     if (victim === undefined) return;
@@ -326,51 +352,13 @@ class SimulatedCluster {
   }
 
   #result(): SimulationResult {
-    const faults: string[] = [], losses: number[] = [];
-    let next = 0, restarts = 0, epochs = 0, committed = -1;
-    for (const event of this.#events) {
-      if (event.kind === "restarting") restarts++;
-      if (event.kind === "regrouping") {
-        epochs++;
-        // A change of who takes part loses nothing.
-        if (event.step !== next) faults.push(`epoch ${event.epoch} begins at step ${event.step}, not at ${next}`);
-      }
-      if (event.kind === "commit") {
-        const { step, samples } = event.record;
-        if (step !== committed + 1) faults.push(`step ${step} was committed after step ${committed}`);
-        committed = step;
-        const perEpoch = Math.floor(images / samples.count);
-        const first = (step % perEpoch) * samples.count, epoch = Math.floor(step / perEpoch);
-        if (samples.first !== first || samples.epoch !== epoch) {
-          faults.push(`step ${step} used ${JSON.stringify(samples)}`);
-        }
-      }
-      if (event.kind === "resumed") {
-        committed = event.step - 1;
-        if (event.step > next) faults.push(`resumed before step ${event.step}, though step ${next} was not taken`);
-        next = event.step;
-      }
-      if (event.kind === "failed") faults.push(`failed: ${event.failure.actor}: ${event.failure.error}`);
-      if (event.kind !== "step") continue;
-      const { step, loss } = event.record;
-      if (step !== next) faults.push(`step ${step} came where step ${next} should`);
-      next = step + 1;
-      losses[step] ??= loss;
-      if (!Object.is(losses[step], loss)) faults.push(`step ${step} gave ${loss}, before ${losses[step]}`);
-    }
-    const end = this.#events.at(-1);
-    if (end?.kind !== "ended") faults.push(`no end after ${this.#world.clock.now().toFixed(0)} virtual ms`);
-    return {
-      faults,
-      blows: this.#blows,
-      digest: end?.kind === "ended" ? end.digest : "",
-      losses,
-      restarts,
-      epochs,
-      trace: sha256Hex(this.#lines.join("\n")),
-      lines: this.#lines,
-      virtualMs: this.#world.clock.now(),
-    };
+    const judged = judge(this.#events, images);
+    const { clock } = this.#world;
+    const faults = judged.ended
+      ? judged.faults
+      : [...judged.faults, `no end after ${clock.now().toFixed(0)} virtual ms`];
+    const trace = sha256Hex(this.#lines.join("\n"));
+    return { ...judged, faults, blows: this.#blows, trace, lines: this.#lines, virtualMs: clock.now() };
   }
 }
 

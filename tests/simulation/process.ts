@@ -35,7 +35,7 @@ export class SimulatedProcess {
       id,
       clock: this.clock,
       policy: runPolicy,
-      connect: (peer, url) => this.#connect(peer, url),
+      connect: (peer, url) => this.connect(peer, url),
     });
     world.listening.set(url, this);
   }
@@ -80,7 +80,8 @@ export class SimulatedProcess {
     this.onDeath();
   }
 
-  #connect(peer: string, url: string): Promise<Link> {
+  /** Opens a link to whoever listens at `url`. */
+  connect(peer: string, url: string): Promise<Link> {
     const { world } = this, { clock } = world;
     return new Promise((resolve, reject) => {
       clock.after(latency(world), () =>
@@ -89,7 +90,7 @@ export class SimulatedProcess {
           if (target === undefined) return reject(new Error(`nobody listens at ${url}`));
           // What a gate does by the token.
           if (target.network.lowestOf(this.id) > this.attempt) {
-            return reject(new Error("token is of an earlier attempt"));
+            return reject(new Error("the token was refused"));
           }
           const near = new SimulatedLink(this, peer), far = new SimulatedLink(target, this.id);
           [near.other, far.other] = [far, near];
