@@ -53,6 +53,9 @@ function gather(
   scores: { message: Extract<Message, { type: "scores" }>; from: string },
 ): Effect[] {
   const { step, epoch, replica, batch, rows, values } = scores.message;
+  if (replica >= config.replicas) {
+    throw new RangeError(`Scores of replica ${replica} came from ${scores.from}; the run has ${config.replicas}`);
+  }
   const gathered = state.steps.get(step) ?? new Map<number, Gathered>();
   if (gathered.has(replica)) {
     throw new RangeError(`Scores of replica ${replica} for step ${step} came twice, from ${scores.from}`);

@@ -118,6 +118,7 @@ export class StepDriver {
   prepared(state: ControllerState, done: { trainer: string; report: StepDone }): Effect[] {
     const { step, epoch } = done.report;
     if (step !== state.step || epoch !== state.epoch || state.phase !== "training") return [];
+    if (!state.seats.some(({ id }) => id === done.trainer)) return [];
     state.reports.set(done.trainer, done.report);
     return this.#whenPrepared(state);
   }

@@ -10,6 +10,8 @@ const replica = z.number().int().min(0).max(1_048_575);
 const actor = z.string().min(1).max(128);
 const text = z.string().max(8192);
 const milliseconds = z.number().min(0);
+/** What a step computed: NaN and the infinities too, which the controller has to hear of. zod's own number takes neither. */
+const computed = z.custom<number>((value) => typeof value === "number", "expected a number");
 /** Membership epoch: a number that grows with every change of who takes part; what carries an older one is void. */
 const epoch = z.number().int().min(0);
 
@@ -29,8 +31,8 @@ const namedTensor = z.strictObject({
 /** What a step gave for one replica; `top1` where the method learns from labels. */
 const replicaReport = z.strictObject({
   replica,
-  loss: z.number(),
-  embeddingDeviation: z.number(),
+  loss: computed,
+  embeddingDeviation: computed,
   top1: z.number().min(0).max(1).optional(),
 });
 
@@ -131,7 +133,7 @@ export const lifeMessages = {
     skippedSteps: z.number().int().min(0).optional(),
   }),
   /** Sinkhorn coordinator → controller: how evenly the step's samples use the prototypes. */
-  "assignment": z.strictObject({ step, epoch, perplexity: z.number() }),
+  "assignment": z.strictObject({ step, epoch, perplexity: computed }),
 } as const;
 
 /** Shapes of the data path. */

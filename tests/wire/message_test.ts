@@ -37,3 +37,18 @@ Deno.test("a message cannot declare a field named type", () => {
 Deno.test("every message that travels is strict about unknown fields", () => {
   for (const type of messages.names) assertThrows(() => messages.parse({ type, "no-such-field": 1 }), WireError, type);
 });
+
+Deno.test("losses that are no numbers travel, so that the controller hears of them; nothing else is taken for one", () => {
+  const times = { dataMs: 1, computeMs: 1, syncMs: 1, deviceBytes: 1 };
+  const prepared = (loss: unknown) =>
+    messages.parse({
+      ...{ type: "prepared", step: 0, epoch: 0, weights: "", ...times },
+      replicas: [{ replica: 0, loss, embeddingDeviation: loss }],
+    });
+  for (const loss of [NaN, Infinity, -Infinity, 1.5]) {
+    const message = prepared(loss);
+    assertEquals(message.type === "prepared" && message.replicas[0].loss, loss);
+    assertEquals(messages.parse({ type: "assignment", step: 0, epoch: 0, perplexity: loss }).type, "assignment");
+  }
+  for (const loss of [undefined, null, "1", 1n]) assertThrows(() => prepared(loss), WireError, "expected a number");
+});
