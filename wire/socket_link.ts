@@ -10,6 +10,7 @@ import { type Greeting, greetingFrame, readGreeting } from "./frames.ts";
 import { Gate } from "./gate.ts";
 import { Identity } from "./identity.ts";
 import { errorText, type Link, type LinkLimits, linkLimits } from "./link.ts";
+import { serve } from "./server.ts";
 import { type EndOptions, SocketLink } from "./socket_end.ts";
 import { listeningTls, requireSafeAddress, type Tls } from "./tls.ts";
 
@@ -93,7 +94,7 @@ export function listen(options: ListenOptions, onLink: (link: Link) => void): Li
     }
     let actor: string;
     try {
-      gate ??= gateOf(options, `@${name}:${server.addr.port}`);
+      gate ??= gateOf(options, `@${name}:${server.port}`);
       actor = gate.check(request.headers.get("authorization")).actor;
     } catch (error) {
       options.onRefused?.(errorText(error));
@@ -113,10 +114,11 @@ export function listen(options: ListenOptions, onLink: (link: Link) => void): Li
     }, (error) => socket.close(1008, errorText(error).slice(0, 60)));
     return response;
   };
-  const server = serve({ hostname, port, ...certificate }, handler);
+  const onFailed = (reason: string) => options.onRefused?.(`nobody can connect for now: ${reason}`);
+  const server = serve({ hostname, port, ...certificate, onFailed }, handler);
   return {
-    url: `${certificate === undefined ? "ws" : "wss"}://${name}:${server.addr.port}/`,
-    port: server.addr.port,
+    url: `${certificate === undefined ? "ws" : "wss"}://${name}:${server.port}/`,
+    port: server.port,
     async close(): Promise<void> {
       const ended = [...links].map((link) => {
         link.close(`${options.id} stopped listening`);
@@ -139,24 +141,6 @@ function gateOf(options: ListenOptions, address: string): Gate {
   const { id, policy, lowestOf } = options;
   const roleOf = policy && ((actor: string) => policy.roleOf(actor));
   return new Gate({ identity: identityOf(options), audiences: [id, address], roleOf, lowestOf });
-}
-
-function serve(
-  address: { hostname: string; port: number; cert?: string; key?: string },
-  handler: (request: Request) => Response,
-): Deno.HttpServer<Deno.NetAddr> {
-  const { hostname, port, cert, key } = address;
-  const tls = cert === undefined || key === undefined ? {} : { cert, key };
-  try {
-    return Deno.serve({ hostname, port, ...tls, onListen() {} }, handler);
-  } catch (error) {
-    if (error instanceof Deno.errors.AddrInUse) {
-      throw new WireError(
-        `listening on ${hostname}:${port}: the port is in use; stop what uses it or pass --port with another`,
-      );
-    }
-    throw new WireError(`listening on ${hostname}:${port}: ${errorText(error)}`);
-  }
 }
 
 /** What is refused whoever sends it. */

@@ -1,6 +1,7 @@
 /** The commands on real runs: interruption, resuming, evaluation with and without labels. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { readMetrics } from "../../actors/run_files.ts";
+import { delay } from "@std/async/delay";
+import { readMetrics, readNotes } from "../../actors/run_files.ts";
 import { makeImages } from "../examples/images.ts";
 import { assertRefused, noGpu, program, run } from "./program.ts";
 
@@ -102,3 +103,41 @@ Deno.test("quickstart on images without labels pretrains, and then says why ther
     await Deno.remove(folder, { recursive: true });
   }
 });
+
+Deno.test("a second SIGTERM ends the run at once without a checkpoint", async () => {
+  const folder = await Deno.makeTempDir({ prefix: "seer-runs-" });
+  try {
+    await makeImages(`${folder}/images`, { count: 24, categories: 2 });
+    const where = ["--data", `${folder}/images`, "--run.folder", folder, "--name", "twice"];
+    const child = program(["pretrain", "--preset", "test-tiny", "--steps", "1000", ...where]).spawn();
+    const [output, errors] = [follow(child.stdout, "/1000  loss"), follow(child.stderr, "\0")];
+    await output.seen;
+    const started = readNotes(`${folder}/twice`).flatMap(({ event }) => event.kind === "started" ? [event] : []);
+    const controller = Number(await Deno.readTextFile(`${folder}/twice/run.lock`));
+    const trainer = started.find(({ actor }) => actor === "trainer-0")?.pid ?? 0;
+    // Frozen, so that the second signal comes before the first one's step is done.
+    Deno.kill(trainer, "SIGSTOP");
+    child.kill("SIGTERM");
+    await delay(200);
+    child.kill("SIGTERM");
+    const { code } = await child.status;
+    Deno.kill(trainer, "SIGCONT");
+    const text = await output.all;
+    assertEquals(code, 130, `${text}\n${await errors.all}`);
+    assertMatch(text, /stopping after this step; press Ctrl-C again to stop without a checkpoint/);
+    const saved = [...Deno.readDirSync(`${folder}/twice`)].some(({ name }) => name === "checkpoints");
+    assertEquals(saved, false, text);
+    assertEquals(await isAlive(controller), false);
+    assert(started.length >= 6, "all actors had started");
+    // The others would look for another controller first.
+    for (const { pid } of started) if (await isAlive(pid)) Deno.kill(pid, "SIGKILL");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+/** Whether the process runs; one that has ended and was not looked after yet does not. */
+async function isAlive(pid: number): Promise<boolean> {
+  const status = await Deno.readTextFile(`/proc/${pid}/status`).catch(() => "");
+  return status !== "" && !/^State:\s+Z/m.test(status);
+}
