@@ -6,7 +6,7 @@ import { ensureVulkan } from "../setup/vulkan.ts";
 import { type Report, REPORT_SCHEMA } from "./report.ts";
 import type { ReportPart } from "./suite.ts";
 
-const SUITES = ["ceilings", "kernels", "network", "links", "overhead", "step"];
+const SUITES = ["ceilings", "kernels", "network", "training", "lanes", "links", "overhead", "protection", "step"];
 /** Suites that print and leave no entries. */
 const PRINTED = ["step"];
 

@@ -6,8 +6,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import type { Device, Provider } from "../device/device.ts";
 import { openDevice } from "../device/open.ts";
-import { trafficOf } from "../device/traffic.ts";
-import type { Kernel } from "../kernels/kernel.ts";
+import { familyOf, trafficOf } from "../device/traffic.ts";
 import { projectionHead, prototypes } from "../nn/heads.ts";
 import { regnetY } from "../nn/regnet.ts";
 import { adamw } from "../optim/adamw.ts";
@@ -16,6 +15,7 @@ import { l2Normalize } from "../tensor/ops/l2_normalize.ts";
 import { softmaxCrossEntropy } from "../tensor/ops/softmax_cross_entropy.ts";
 import { Tape } from "../tensor/tape.ts";
 import { readTensors, type Tensor, tensorFrom } from "../tensor/tensor.ts";
+import { kernelTimes } from "./kernel_times.ts";
 
 const BATCH = 16, PROTOTYPES = 100;
 const CROPS = [{ count: 2, size: 48 }, { count: 2, size: 24 }];
@@ -62,46 +62,6 @@ async function timed(action: () => Promise<void>): Promise<number> {
   return performance.now() - start;
 }
 
-/** Takes one step with every kernel run `REPEATS` times in a row and waited for, and sums the times by label. */
-async function profile(device: Device, step: () => Promise<void>): Promise<Map<string, { ms: number; calls: number }>> {
-  const calls: { kernel: Kernel; buffers: Parameters<Device["run"]>[1] }[] = [];
-  const run = device.run.bind(device);
-  device.run = (kernel, buffers) => {
-    calls.push({ kernel, buffers: [...buffers] });
-    run(kernel, buffers);
-  };
-  await step();
-  device.run = run;
-  const probe = device.allocate(4);
-  const wait = () => device.read([{ buffer: probe }]);
-  const shares = new Map<string, { ms: number; calls: number; kernel: Kernel }>();
-  const sized = (kernel: Kernel) =>
-    kernel.bindings.map(() =>
-      device.allocate(
-        Math.max(...calls.filter((c) => c.kernel === kernel).flatMap((c) => c.buffers.map((b) => b.byteLength))),
-      )
-    );
-  for (const { kernel } of calls) {
-    const share = shares.get(kernel.label) ?? { ms: 0, calls: 0, kernel };
-    share.calls += 1;
-    shares.set(kernel.label, share);
-  }
-  const empty = await timed(async () => void await wait());
-  for (const share of shares.values()) {
-    const buffers = sized(share.kernel);
-    for (const buffer of buffers) device.clear(buffer);
-    await wait();
-    const repeats = 10;
-    const ms = await timed(async () => {
-      for (let i = 0; i < repeats; i++) run(share.kernel, buffers);
-      await wait();
-    });
-    share.ms = share.calls * Math.max(0, ms - empty) / repeats;
-    for (const buffer of buffers) device.free(buffer);
-  }
-  return shares;
-}
-
 if (import.meta.main) {
   const { provider, steps, top } = parseArgs(Deno.args, { string: ["provider"], default: { steps: 5, top: 40 } });
   const device = await openDevice({ provider: (provider ?? "auto") as Provider | "auto" });
@@ -123,20 +83,17 @@ if (import.meta.main) {
     `${(moved.boundBytes / 1e6).toFixed(0)} MB bound by ${moved.launches} launches, ` +
       `${(moved.boundBytes / moved.idealBytes).toFixed(2)} times the ideal ${(moved.idealBytes / 1e6).toFixed(0)} MB`,
   );
-  const shares = await profile(device, step);
-  const total = [...shares.values()].reduce((sum, { ms }) => sum + ms, 0);
-  const calls = [...shares.values()].reduce((sum, share) => sum + share.calls, 0);
+  const shares = await kernelTimes(device, step);
+  const total = shares.reduce((sum, { ms }) => sum + ms, 0);
+  const calls = shares.reduce((sum, share) => sum + share.calls, 0);
   console.log(`${calls} dispatches, ${total.toFixed(0)} ms one at a time`);
   const families = new Map<string, number>();
-  for (const [label, { ms }] of shares) {
-    const family = label.replace(/[\d:].*$/, "").trim();
-    families.set(family, (families.get(family) ?? 0) + ms);
-  }
+  for (const { label, ms } of shares) families.set(familyOf(label), (families.get(familyOf(label)) ?? 0) + ms);
   for (const [family, ms] of [...families].sort((a, b) => b[1] - a[1])) {
     console.log(`${ms.toFixed(1).padStart(8)} ms ${(100 * ms / total).toFixed(1).padStart(5)}%  ${family}`);
   }
   console.log("");
-  for (const [label, { ms, calls }] of [...shares].sort((a, b) => b[1].ms - a[1].ms).slice(0, Number(top))) {
+  for (const { label, ms, calls } of shares.slice(0, Number(top))) {
     console.log(`${ms.toFixed(2).padStart(8)} ms  ${calls}×  ${label}`);
   }
   device.destroy();

@@ -22,6 +22,8 @@ export interface Traffic {
   readonly idealBytes: number;
   /** Kernels launched. */
   readonly launches: number;
+  /** Most bytes allocated at once; a device's pool rounds each size up, by a fifth at most. */
+  readonly peakBytes: number;
   /** `boundBytes` by kernel, the numbers taken out of its label; the largest first. */
   readonly byKernel: ReadonlyMap<string, number>;
 }
@@ -74,5 +76,6 @@ export async function trafficOf(
   const device = new TrafficDevice(options);
   await compute(device);
   const { boundBytes, idealBytes, launches, byKernel } = device;
-  return { boundBytes, idealBytes, launches, byKernel: new Map([...byKernel].sort((a, b) => b[1] - a[1])) };
+  const { peakBytes } = device.memory;
+  return { boundBytes, idealBytes, launches, peakBytes, byKernel: new Map([...byKernel].sort((a, b) => b[1] - a[1])) };
 }
