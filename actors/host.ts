@@ -33,12 +33,16 @@ interface HostState {
   /** Log lines not yet passed on, by actor; bounded by `linesMax` each. */
   readonly lines: Map<string, string[]>;
   stopping: boolean;
+  /** Its wish to go, which a controller that starts anew has not heard. */
+  leaving: Message | undefined;
   /** Attempt that all actors are ended for. */
   halting: number | undefined;
   /** Starts before this attempt are void: it was begun by ending all actors. */
   lowest: number;
 }
 
+/** How a host ends that has asked to go, once nothing hangs on it. */
+export const leftInPeace = "it leaves";
 /** How a host ends that has lost its controller. */
 export const controllerGone = "the controller is gone";
 
@@ -59,6 +63,7 @@ export function hostBehavior(ports: HostPorts): Behavior<HostState> {
       living: new Map(),
       lines: new Map(),
       stopping: false,
+      leaving: undefined,
       halting: undefined,
       lowest: 0,
     }, [hostReady(ports, new Map()), flushLater]],
@@ -71,9 +76,11 @@ export function hostBehavior(ports: HostPorts): Behavior<HostState> {
         case "halt":
           return [state, haltAll(state, message.attempt)];
         case "rejoined":
-          return [state, [hostReady(ports, state.living)]];
+          return [state, [hostReady(ports, state.living), ...leave(state.leaving)]];
         case "leaving":
-          return [state, from === "self" ? [{ kind: "send", to: actorIds.controller, message }] : []];
+          if (from !== "self") return [state, []];
+          state.leaving = message;
+          return [state, leave(message)];
         case "alarm":
           return [state, [...flush(state), flushLater]];
         case "stop":
@@ -98,6 +105,10 @@ function hostReady({ adapters }: HostPorts, living: HostState["living"]): Effect
     ...(found.length === 0 ? {} : { living: found }),
   };
   return { kind: "send", to: actorIds.controller, message };
+}
+
+function leave(message: Message | undefined): Effect[] {
+  return message === undefined ? [] : [{ kind: "send", to: actorIds.controller, message }];
 }
 
 const flushLater: Effect = {

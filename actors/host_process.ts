@@ -64,13 +64,30 @@ export const hostRole: Role = {
   create: (context) => hostBehavior(processPorts(parseHostOptions(context.options))),
 };
 
+/** Aborts at the first SIGTERM, which asks a host to hand over and go; the second one ends the process at once. */
+export function leaveOnSigterm(log: Log): AbortSignal {
+  const leave = new AbortController();
+  if (Deno.build.os === "windows") return leave.signal;
+  Deno.addSignalListener("SIGTERM", () => {
+    if (leave.signal.aborted) Deno.exit(143);
+    log("info", "leaves the run at the next border of two steps; another SIGTERM ends it at once");
+    leave.abort("SIGTERM");
+  });
+  return leave.signal;
+}
+
 /**
- * Joins a controller as one more host and serves it until the run ends; one that is lost is looked for while its actors
- * live on, if the options say so.
+ * Joins a controller as one more host and serves it until the run ends, or until `leave` aborts and its work is handed over;
+ * a controller that is lost is looked for while the actors live on, if the options say so.
  *
  * @throws {WireError} when the controller cannot be reached or refuses the token.
  */
-export async function joinAsHost(id: string, options: HostOptions, log: Log): Promise<ActorEnd> {
+export async function joinAsHost(
+  id: string,
+  options: HostOptions,
+  log: Log,
+  leave?: AbortSignal,
+): Promise<ActorEnd> {
   const { controllerUrl, token, tls } = options;
   const connect = () => connectSocket(controllerUrl, { id, token, tls, policy: runPolicy, peer: actorIds.controller });
   const link = await connect();
@@ -102,9 +119,13 @@ export async function joinAsHost(id: string, options: HostOptions, log: Log): Pr
         log("warn", `${id} has lost the controller and looks for it for ${rejoinMs / 1000} s: ${reason}`),
     });
   }
+  const goes = () => handle.post({ type: "leaving", reason: `${leave?.reason}`.slice(0, 100) });
+  if (leave?.aborted) goes();
+  else leave?.addEventListener("abort", goes, { once: true });
   const endPulse = startPulse({ id, to: actorIds.controller, url: controllerUrl, token, tls, policy: runPolicy });
   const end = await handle.done;
   endPulse();
+  leave?.removeEventListener("abort", goes);
   await opened.close(end.reason.slice(0, 100));
   return end;
 }

@@ -2,6 +2,7 @@
  * Carries out changes of who takes part while the run goes on, and tells of them; what they are is decided in `regroup.ts`.
  */
 import type { ControllerOptions, ControllerPorts, ControllerState } from "./controller_state.ts";
+import { leftInPeace } from "./host.ts";
 import { countRestart } from "./recovery.ts";
 import {
   allGone,
@@ -48,7 +49,7 @@ export class RegroupDriver {
     if (failure !== undefined) countRestart(state, failure, this.ports.now());
     const { lost, hosts } = allGone(state, change);
     const leaving = hosts.filter((host) => state.leaving.delete(host));
-    const stops = leaving.map((to): Effect => ({ kind: "send", to, message: { type: "stop", reason: "it leaves" } }));
+    const stops = leaving.map((to): Effect => ({ kind: "send", to, message: { type: "stop", reason: leftInPeace } }));
     const effects = beginEpoch(state, { ...change, lost, hosts }, {
       config: this.options.config,
       now: this.ports.now(),

@@ -1,5 +1,6 @@
 /** The command `host`: makes this machine part of a cluster that a controller elsewhere waits for. */
-import { type HostOptions, joinAsHost } from "../actors/host_process.ts";
+import { leftInPeace } from "../actors/host.ts";
+import { type HostOptions, joinAsHost, leaveOnSigterm } from "../actors/host_process.ts";
 import type { Log } from "../actors/runtime/behavior.ts";
 import { readTls } from "../actors/tls_files.ts";
 import { givenSecret } from "../api/join.ts";
@@ -11,7 +12,7 @@ import { ensureVulkan } from "../setup/vulkan.ts";
 import type { CommandLine } from "./arguments.ts";
 
 /** Why a controller ends a run in good order. */
-const goodEnds = ["finished", "interrupted"];
+const goodEnds = ["finished", "interrupted", leftInPeace];
 
 const log: Log = (level, text) => console.log(logLine(level, text));
 
@@ -58,7 +59,7 @@ export async function hostCommand({ options, overrides }: CommandLine): Promise<
     },
     rejoinMs: options.rejoin > 0 ? 1000 * options.rejoin : undefined,
   };
-  const end = await joinAsHost(id, hostOptions, log);
+  const end = await joinAsHost(id, hostOptions, log, leaveOnSigterm(log));
   console.log(`${id} ended: ${end.reason}`);
   return end.error === undefined && goodEnds.includes(end.reason) ? 0 : 1;
 }

@@ -1,8 +1,9 @@
 /**
  * Kills and freezes actors of a real run, its host among them, by a seeded schedule and compares the final weights with
- * those of a run that nothing happened to: `deno task chaos --kills 50 --freezes 10 --seed 1`. Prints how long each loss took to be acted on and how long until the run took
- * a step it had never taken. `--matrix` tries every role in every phase instead, each at its exact moment; `--cells TEXT`
- * chooses those whose name holds the text. Exits with 1 when the weights differ.
+ * those of a run that nothing happened to: `deno task chaos --kills 50 --freezes 10 --seed 1`. Prints how long each loss
+ * took to be acted on and how long until the run took a step it had never taken. `--matrix` tries every role in every phase
+ * instead, each at its exact moment; `--cells TEXT` chooses those whose name holds the text. `--elastic N` has hosts join
+ * and leave N times. Exits with 1 when the weights differ.
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { runCluster } from "../actors/cluster.ts";
@@ -10,6 +11,7 @@ import type { RunEvent } from "../actors/events.ts";
 import type { TrainConfig } from "../config.ts";
 import { randomStream } from "../data/random.ts";
 import { ensureVulkan } from "../setup/vulkan.ts";
+import { elastic } from "./elastic.ts";
 import { faultMatrix, printMatrix } from "./fault_matrix.ts";
 import { smallConfig, withImages } from "./small_run.ts";
 
@@ -148,6 +150,23 @@ function configOf(folder: string, name: string, steps: number): TrainConfig {
   return smallConfig(folder, name, { steps, checkpoint: { everySteps: 1, keep: 3 }, cluster: { trainers: 2 } });
 }
 
+/** A run whose trainers come and go; the exit code. */
+async function changing(changes: string, seed: string): Promise<number> {
+  if (![changes, seed].every((number) => /^\d{1,9}$/.test(number)) || Number(changes) === 0) {
+    console.error(`error: chaos takes --elastic and --seed NUMBER, found --elastic ${changes} --seed ${seed}`);
+    return 2;
+  }
+  const log = (line: string) => console.log(line);
+  const gpuEnvironment = await ensureVulkan({ log });
+  const { wrong, steps, expected, found } = await withImages((folder) =>
+    elastic({ folder, changes: Number(changes), seed: Number(seed), gpuEnvironment, log })
+  );
+  for (const each of wrong) log(`wrong: ${each}`);
+  const same = wrong.length === 0 && expected === found;
+  log(`${changes} changes in ${steps} steps, SHA-256 ${found}: ${same ? "the same weights" : "WRONG"}`);
+  return same ? 0 : 1;
+}
+
 /** Every role in every phase, or the cells whose name holds a text; the exit code. */
 async function matrix(text: string): Promise<number> {
   const log = (line: string) => console.log(line);
@@ -162,7 +181,11 @@ export function quantile(values: readonly number[], q: number): number {
 }
 
 if (import.meta.main) {
-  const parsed = parseArgs(Deno.args, { string: ["kills", "freezes", "seed", "cells"], boolean: ["matrix"] });
+  const parsed = parseArgs(Deno.args, {
+    string: ["kills", "freezes", "seed", "cells", "elastic"],
+    boolean: ["matrix"],
+  });
+  if (parsed.elastic !== undefined) Deno.exit(await changing(`${parsed.elastic}`, `${parsed.seed ?? 0}`));
   if (parsed.matrix) Deno.exit(await matrix(`${parsed.cells ?? ""}`));
   const [kills, freezes, seed] = [parsed.kills ?? 5, parsed.freezes ?? 0, parsed.seed ?? 0].map(String);
   const counts = [kills, freezes].every((count) => /^\d{1,5}$/.test(count)) && Number(kills) + Number(freezes) > 0;

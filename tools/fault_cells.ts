@@ -108,6 +108,8 @@ export const allCells: readonly Cell[] = [
   { victim: "sync shard", phase: "reduce", blow: "stuck" },
   ...kill("trainer of replica 0", ...joinPhases),
   ...kill("local host", ...phases),
+  ...kill("joined host", ...phases),
+  { victim: "joined host", phase: "reduce", blow: "frozen" },
 ];
 
 /** Those that a test has time for: each role and each phase at least once. */

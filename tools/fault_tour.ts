@@ -2,12 +2,13 @@
  * Takes one run through faults, one after the other, each at its exact moment and none before the run has got over the one
  * before; then compares with a run that nothing happened to, step by step and in the final weights.
  */
-import { deadline } from "@std/async/deadline";
 import { runCluster } from "../actors/cluster.ts";
 import type { RunEvent } from "../actors/events.ts";
 import { workerId } from "../actors/trainer.ts";
 import { Breakpoints, type Stoppable } from "./breakpoints.ts";
 import { type Cell, mayRestart, moments, nameOf } from "./fault_cells.ts";
+import { endOf, localHostOptions, startJoinedHost } from "./joined_host.ts";
+import { digestInPeace, RunWatch } from "./run_watch.ts";
 import { smallConfig } from "./small_run.ts";
 
 /** What a tour goes through and where. */
@@ -46,12 +47,24 @@ export interface TourReport {
 
 const trainers = 2;
 const stepsMax = 100_000;
-const patienceMs = 90_000;
 
 /** Runs the model under the faults and then in peace. */
-export async function faultTour({ folder, cells, gpuEnvironment, peaceHere, log }: TourOptions): Promise<TourReport> {
+export async function faultTour(options: TourOptions): Promise<TourReport> {
+  const { folder, cells, gpuEnvironment, peaceHere, log } = options;
+  const hosts = cells.some(({ victim }) => victim === "joined host") ? 2 : 1;
   await using breakpoints = new Breakpoints();
-  const tour = new Tour(breakpoints, log);
+  const joined: Deno.ChildProcess[] = [];
+  const address = Promise.withResolvers<{ url: string; token: string }>();
+  const tour = new Tour(breakpoints, {
+    hosts,
+    log,
+    async join() {
+      const id = `host-j${joined.length}`;
+      const own = localHostOptions(await address.promise, { gpuEnvironment, breakpoints: breakpoints.address });
+      joined.push(startJoinedHost(id, own));
+      return id;
+    },
+  });
   const config = (name: string) =>
     smallConfig(folder, name, {
       steps: stepsMax,
@@ -64,38 +77,32 @@ export async function faultTour({ folder, cells, gpuEnvironment, peaceHere, log 
   const over = new AbortController();
   const running = runCluster({
     config: config("fire"),
+    hosts,
     gpuEnvironment,
     breakpoints: breakpoints.address,
     signal: over.signal,
+    onListening: address.resolve,
     onEvent: (event) => tour.take(event),
   }).then((outcome) => {
-    tour.end(outcome.outcome === "failed" ? `${outcome.failure.actor}: ${outcome.failure.error}` : undefined);
+    tour.watch.end(outcome.outcome === "failed" ? `${outcome.failure.actor}: ${outcome.failure.error}` : undefined);
     return outcome;
   });
+  const { wrong } = tour.watch;
   try {
     for (const cell of cells) await tour.go(cell);
   } catch (error) {
-    tour.wrong.push(String(error));
+    wrong.push(error instanceof Error ? error.message : String(error));
   } finally {
     over.abort();
   }
   const outcome = await running;
+  await Promise.all(joined.map(endOf));
   if (outcome.outcome === "failed") {
-    return { cells: tour.reports, wrong: tour.wrong, steps: 0, expected: "", found: outcome.failure.error };
+    return { cells: tour.reports, wrong, steps: 0, expected: "", found: outcome.failure.error };
   }
   const { step, digest } = outcome;
-  const losses: number[] = [];
-  const peace = await runCluster({
-    config: config("peace"),
-    gpuEnvironment,
-    singleProcess: peaceHere,
-    stopBeforeStep: step,
-    onEvent: (event) => event.kind === "step" && losses.push(event.record.loss),
-  });
-  if (peace.outcome === "failed") throw new Error(`the run in peace failed: ${peace.failure.error}`);
-  const other = losses.findIndex((loss, step) => loss !== tour.losses[step]);
-  if (other >= 0) tour.wrong.push(`step ${other} has the loss ${tour.losses[other]}, in peace ${losses[other]}`);
-  return { cells: tour.reports, wrong: tour.wrong, steps: step, expected: peace.digest, found: digest };
+  const expected = await digestInPeace(config("peace"), { step, watch: tour.watch, gpuEnvironment, here: peaceHere });
+  return { cells: tour.reports, wrong, steps: step, expected, found: digest };
 }
 
 /** A blow that has fallen, until the run is over it. */
@@ -105,86 +112,51 @@ interface Shot {
   readonly furthest: number;
   acted?: number;
   recovered?: number;
-  anew: boolean;
   repeated: number;
 }
 
-/** One run under fire, as its events tell it. */
+/** One run under fire. */
 class Tour {
   readonly reports: CellReport[] = [];
-  readonly wrong: string[] = [];
-  /** By step. */
-  readonly losses: number[] = [];
-  readonly #pids = new Map<string, number>();
-  /** Trainers with replicas, in the order of these. */
-  #seats: readonly string[] = [];
+  readonly watch = new RunWatch();
   #joining: readonly string[] = [];
-  #next = 0;
-  /** How many trainers took the newest step. */
-  #took = 0;
-  #restarts = 0;
-  #regroupings = 0;
+  /** The host that has joined last. */
+  #joined = "";
   #shot: Shot | undefined;
-  #ended: string | undefined;
-  #waiting: () => void = () => {};
 
-  constructor(private readonly breakpoints: Breakpoints, private readonly log: (line: string) => void) {}
+  constructor(
+    private readonly breakpoints: Breakpoints,
+    private readonly options: {
+      /** How many there are to be. */
+      hosts: number;
+      log: (line: string) => void;
+      /** Has a host join; resolves to its name. */
+      join(): Promise<string>;
+    },
+  ) {}
 
   take(event: RunEvent): void {
-    switch (event.kind) {
-      case "started":
-        this.#pids.set(event.actor, event.pid);
-        break;
-      case "starting":
-        this.#seats = event.actors.map(({ id }) => id).filter((id) => id.startsWith("trainer-"));
-        break;
-      case "regrouping":
-        this.#seats = event.trainers;
-        if (event.failure !== null) this.#acted();
-        this.#regroupings++;
-        break;
-      case "newcomer-lost":
-        this.#acted();
-        break;
-      case "restarting":
-        this.#restarts++;
-        this.#acted();
-        if (this.#shot !== undefined) this.#shot.anew = true;
-        break;
-      case "resumed":
-        if (this.#shot?.anew) this.#shot.repeated = Math.max(0, this.#next - event.step);
-        this.#next = event.step;
-        break;
-      case "commit":
-        this.#took = event.record.trainers;
-        break;
-      case "step":
-        this.#step(event.record);
-        break;
-    }
-    this.#waiting();
-  }
-
-  end(failure: string | undefined): void {
-    this.#ended = failure ?? "it is over";
-    this.#waiting();
+    const { next } = this.watch;
+    this.watch.take(event, () => this.#note(event, next));
   }
 
   /** Takes the run through one fault. */
   async go(cell: Cell): Promise<void> {
-    await this.#until(() => this.#seats.length === trainers && this.#took === trainers, `${trainers} trainers`);
-    const restarts = this.#restarts;
+    const { watch } = this;
+    if (this.options.hosts > 1 && !watch.hosts.has(this.#joined)) this.#joined = await this.options.join();
+    await watch.until(() => watch.seats.length === trainers && watch.took === trainers, `${trainers} trainers`);
+    const { restarts } = watch;
     try {
       const stands = await this.#reach(cell);
       await this.#strike(cell, stands);
-      await this.#until(() => this.#shot?.recovered !== undefined, "a new step");
+      await watch.until(() => this.#shot?.recovered !== undefined, "a new step");
     } catch (error) {
       throw new Error(`${nameOf(cell)}: ${error instanceof Error ? error.message : error}`, { cause: error });
     }
     const shot = this.#shot;
     this.#shot = undefined;
     if (shot?.acted === undefined || shot.recovered === undefined) return;
-    const outcome = this.#restarts > restarts ? "all anew" : "mended";
+    const outcome = watch.restarts > restarts ? "all anew" : "mended";
     const report = {
       cell,
       outcome,
@@ -193,27 +165,27 @@ class Tour {
       repeated: shot.repeated,
     } as const;
     this.reports.push(report);
-    if (outcome === "all anew" && !mayRestart(cell)) this.wrong.push(`${nameOf(cell)}: all started anew`);
+    if (outcome === "all anew" && !mayRestart(cell)) watch.wrong.push(`${nameOf(cell)}: all started anew`);
     const [acted, recovered] = [report.actedMs, report.recoveredMs].map((ms) => `${ms.toFixed(0)} ms`);
-    this.log(`${nameOf(cell)}: ${outcome}, acted on after ${acted}, new step after ${recovered}`);
+    this.options.log(`${nameOf(cell)}: ${outcome}, acted on after ${acted}, new step after ${recovered}`);
   }
 
   /** Waits until the phase has come; whoever shows it stands still. */
   async #reach({ victim, phase }: Cell): Promise<Stoppable> {
     const { watch, at } = moments[phase];
-    const [first, other] = [this.#seats[0], this.#seats[this.#seats.length - 1]];
+    const { seats, acted } = this.watch;
+    const [first, other] = [seats[0], seats[seats.length - 1]];
     if (watch !== "newcomer") {
       const trainer = victim === "other trainer" || victim === "gpu worker" ? other : first;
       return await this.breakpoints.reached(watch === "trainer" ? trainer : watch, at);
     }
-    const regroupings = this.#regroupings;
     const lost = this.breakpoints.processOf(other);
     if (lost === undefined) throw new Error(`${other} is not there`);
     Deno.kill(lost.pid, "SIGKILL");
     await lost.ended;
     const stands = this.breakpoints.reached(other, at);
     // Its loss is not the one that is measured.
-    await Promise.all([stands, this.#until(() => this.#regroupings > regroupings, `the loss of ${other}`)]);
+    await Promise.all([stands, this.watch.until(() => this.watch.acted > acted, `the loss of ${other}`)]);
     this.#joining = [other];
     return await stands;
   }
@@ -222,9 +194,9 @@ class Tour {
     const { victim, blow } = cell;
     const id = this.#idOf(cell);
     const actor = this.breakpoints.processOf(id);
-    const pid = actor?.pid ?? this.#pids.get(id);
+    const pid = actor?.pid ?? this.watch.pids.get(id);
     if (pid === undefined) throw new Error(`${id} is not there`);
-    this.#shot = { cell, at: performance.now(), furthest: this.#next, anew: false, repeated: 0 };
+    this.#shot = { cell, at: performance.now(), furthest: this.watch.next, repeated: 0 };
     if (victim === "gpu worker") actor?.cut([workerId]);
     else if (blow === "cut off") actor?.cut(["sync-0"]);
     else if (blow !== "stuck") Deno.kill(pid, blow === "frozen" ? "SIGSTOP" : "SIGKILL");
@@ -236,10 +208,10 @@ class Tour {
   #idOf({ victim }: Cell): string {
     switch (victim) {
       case "trainer of replica 0":
-        return this.#seats[0];
+        return this.watch.seats[0];
       case "other trainer":
       case "gpu worker":
-        return this.#seats[this.#seats.length - 1];
+        return this.watch.seats[this.watch.seats.length - 1];
       case "newcomer":
         return this.#joining[0];
       case "loader":
@@ -248,40 +220,22 @@ class Tour {
         return "sync-0";
       case "local host":
         return "host-0";
+      case "joined host":
+        return this.#joined;
       default:
         return victim;
     }
   }
 
-  #acted(): void {
-    if (this.#shot !== undefined) this.#shot.acted ??= performance.now();
-  }
-
-  #step({ step, loss }: { step: number; loss: number }): void {
-    if (step !== this.#next) this.wrong.push(`step ${step} came where ${this.#next} was due`);
-    this.#next = step + 1;
-    if (step < this.losses.length && this.losses[step] !== loss) {
-      this.wrong.push(`step ${step} had the loss ${this.losses[step]}, taken again ${loss}`);
-    }
-    this.losses[step] = loss;
+  /** What an event says of the blow that has fallen; `due` is the step that was due before it. */
+  #note(event: RunEvent, due: number): void {
     const shot = this.#shot;
-    if (shot?.acted !== undefined && step >= shot.furthest) shot.recovered ??= performance.now();
-  }
-
-  async #until(holds: () => boolean, what: string): Promise<void> {
-    const came = Promise.withResolvers<void>();
-    this.#waiting = () => {
-      if (holds()) came.resolve();
-      else if (this.#ended !== undefined) came.reject(new Error(`the run ended (${this.#ended}) before ${what}`));
-    };
-    this.#waiting();
-    try {
-      await deadline(came.promise, patienceMs);
-    } catch (error) {
-      if (!(error instanceof DOMException)) throw error;
-      throw new Error(`no ${what} within ${patienceMs} ms`, { cause: error });
-    } finally {
-      this.#waiting = () => {};
-    }
+    if (shot === undefined) return;
+    const acted = event.kind === "restarting" || event.kind === "newcomer-lost" ||
+      event.kind === "regrouping" && event.failure !== null;
+    if (acted) shot.acted ??= performance.now();
+    if (event.kind === "resumed") shot.repeated = Math.max(0, due - event.step);
+    const isNew = event.kind === "step" && event.record.step >= shot.furthest;
+    if (isNew && shot.acted !== undefined) shot.recovered ??= performance.now();
   }
 }

@@ -2,7 +2,9 @@
  * A host that joins a run under fire, as a process of its own, with breakpoints in its actors: what `main.ts host` is to a
  * person's run. A SIGTERM makes it leave.
  */
-import { type HostOptions, joinAsHost } from "../actors/host_process.ts";
+import { deadline } from "@std/async/deadline";
+import { type HostOptions, joinAsHost, leaveOnSigterm } from "../actors/host_process.ts";
+import type { Log } from "../actors/runtime/behavior.ts";
 
 /** Starts a host's process; its output is this process's, if `verbose`. */
 export function startJoinedHost(
@@ -33,6 +35,12 @@ export function startJoinedHost(
   return child;
 }
 
+/** Resolves when a host's process has ended; one that was frozen, or does not end with its run, is killed. */
+export async function endOf(host: Deno.ChildProcess): Promise<void> {
+  await deadline(host.status, 10_000).catch(() => host.kill("SIGKILL"));
+  await host.status;
+}
+
 /** What a host on this machine lets its actors do. */
 export function localHostOptions(
   run: { url: string; token: string },
@@ -58,7 +66,8 @@ if (import.meta.main) {
   const { id, options }: { id: string; options: HostOptions } = JSON.parse(
     await new Response(Deno.stdin.readable).text(),
   );
-  const end = await joinAsHost(id, options, (level, text) => console.error(`${level} ${text}`));
+  const log: Log = (level, text) => console.error(`${level} ${text}`);
+  const end = await joinAsHost(id, options, log, leaveOnSigterm(log));
   console.error(`${id} ended: ${end.reason}`);
   Deno.exit(end.error === undefined ? 0 : 1);
 }

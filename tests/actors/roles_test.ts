@@ -260,3 +260,18 @@ Deno.test("a host starts what it is told, passes bounded log lines on, reports e
   assertEquals(host.say("self", last), [], "an end that was asked for is no report");
   assertEquals(host.say("self", { type: "stop", reason: "done" }), [{ kind: "stop", reason: "done" }]);
 });
+
+Deno.test("a host that is asked to go tells the controller, and a controller that starts anew meanwhile too", () => {
+  const host = drive(hostBehavior({
+    adapters: [],
+    spawn: () => {
+      throw new Error("nothing is to be started");
+    },
+  }));
+  const leaving: Message = { type: "leaving", reason: "SIGTERM" };
+  const types = (effects: Effect[]) => sends(effects).map(({ message }) => message.type);
+  assertEquals(types(host.say("self", { type: "rejoined" })), ["host-ready"]);
+  assertEquals(types(host.say("trainer-0", leaving)), [], "nobody else may ask");
+  assertEquals(sends(host.say("self", leaving)), [{ to: "controller", message: leaving }]);
+  assertEquals(types(host.say("self", { type: "rejoined" })), ["host-ready", "leaving"]);
+});
