@@ -95,3 +95,24 @@ Deno.test("readZip() refuses wide sizes that lead out of the archive", () => {
   assertThrows(at(end64 - 24, 11n), WeightsError, "compressed");
   assertThrows(at(end64 - 8, 5n), WeightsError, "has no header");
 });
+
+Deno.test("names in an archive are names and no paths: those that lead elsewhere are keys like any other, doubled ones refused", () => {
+  const names = ["../../etc/passwd", "/etc/passwd", "a/../../b", "C:\\x", "__proto__", "nul\u0000byte"];
+  const read = readZip(writeZip(new Map(names.map((name, index) => [name, bytesOf(`${index}`)]))));
+  assertEquals([...read.keys()].sort(), [...names].sort());
+  // The second entry's name, in the directory, becomes the first one's.
+  const file = writeZip(new Map([["twin-a", bytesOf("a")], ["twin-b", bytesOf("b")]]));
+  const text = String.fromCharCode(...file);
+  file[text.lastIndexOf("twin-b") + 5] = "a".charCodeAt(0);
+  assertThrows(() => readZip(file), WeightsError, 'entry "twin-a" is there twice');
+});
+
+Deno.test("an archive that claims more entries or bytes than it has is refused before memory is set aside for them", () => {
+  const file = writeZip(new Map([["first", bytesOf("some bytes")]]), { wide: true });
+  const end64 = file.byteLength - 22 - 20 - 56;
+  const view = new DataView(file.buffer);
+  for (const count of [2n, 200_001n, 2n ** 32n, 2n ** 64n - 1n]) {
+    view.setBigUint64(end64 + 32, count, true);
+    assertThrows(() => readZip(file), WeightsError);
+  }
+});

@@ -226,3 +226,19 @@ Deno.test("an empty secret is refused, and nothing that travels holds the secret
     !text.includes(pass.seed) && !atob(text.split(" ")[0].replaceAll("-", "+").replaceAll("_", "/")).includes(secret),
   );
 });
+
+Deno.test("a wall clock that jumps lets nobody in twice, and shuts nobody out once it is right again", () => {
+  const right = Date.now(), hour = 60 * minute;
+  let now = right;
+  const gate = new Gate({ identity, audiences: ["sync-0"], now: () => now });
+  const header = good();
+  gate.check(header);
+  for (const jump of [hour, -hour, 10 * 24 * hour, -10 * 24 * hour]) {
+    now = right + jump;
+    assertThrows(() => gate.check(good()), WireError, jump > 0 ? "expired" : "not valid yet");
+    // Nor is what was let in forgotten.
+    now = right;
+    assertThrows(() => gate.check(header), WireError, "used before");
+    gate.check(good());
+  }
+});

@@ -147,3 +147,21 @@ Deno.test("closing a listener ends its links with a reason and frees the port", 
   assert(again.port === listener.port);
   await again.close();
 });
+
+Deno.test("actors that all connect at once are all let in, each over a link of its own", async () => {
+  const links: Link[] = [];
+  const listener = listen({ id: "left", token }, (link) => links.push(link));
+  try {
+    const ids = Array.from({ length: 200 }, (_, index) => `actor-${index}`);
+    const ends = await Promise.all(ids.map((id) => connectSocket(listener.url, { id, token })));
+    for (const end of ends) end.send({ type: "ping", count: 1 });
+    const heard = () => Promise.all(links.map((link) => new Promise((resolve) => link.onMessage = resolve)));
+    while (links.length < ids.length) await new Promise((resolve) => setTimeout(resolve, 5));
+    await deadline(heard(), 15_000);
+    assertEquals(links.map(({ peer }) => peer).sort(), [...ids].sort());
+    for (const end of ends) end.close("done");
+    await deadline(Promise.all(ends.map((end) => end.ended)), 15_000);
+  } finally {
+    await listener.close();
+  }
+});
