@@ -1,5 +1,5 @@
 /**
- * Fingerprints of tensors: two 32-bit sums over all words of a strong mix of a word and its place. Integers add up alike
+ * Fingerprints of tensors: two 32-bit sums over all words of a mix of a word and its place. Integers add up alike
  * in any order, so that one number tells whether two devices hold the same bits. A launch takes several tensors. It knows
  * no floats: -0 and +0 differ, and so do NaNs.
  */
@@ -10,23 +10,18 @@ import type { Kernel } from "./kernel.ts";
 export const FINGERPRINT_WORDS = 2;
 
 /** Loads of one invocation where a tensor has enough words for many invocations. */
-const LOADS_EACH = 64;
+const LOADS_EACH = 256;
 const LANES_MIN = 64;
 const LANES_MAX = 16_384;
 
-/** How a word and its place become a number: `x` before the two rounds, then their shifts and factors. */
-interface Mix {
-  /** Factor of a word's place, and what is added to it. */
-  readonly place: readonly [factor: number, offset: number];
-  readonly shifts: readonly [number, number, number];
-  readonly factors: readonly [number, number];
-}
-
-/** The finalisers of MurmurHash3 (Appleby, `fmix32`) and of Wellons' "lowbias32". */
-const MIXES: readonly [Mix, Mix] = [
-  { place: [0x9e3779b1, 0x165667b1], shifts: [16, 13, 16], factors: [0x85ebca6b, 0xc2b2ae35] },
-  { place: [0xc2b2ae3d, 0x27d4eb2f], shifts: [16, 15, 16], factors: [0x7feb352d, 0x846ca68b] },
-];
+/**
+ * How a word and its place become two numbers: few operations, because all weights are read with every step, each a
+ * bijection of the word, so that no change of a single word is missed; of several, as good as none. Factors of places as
+ * in xxHash (Collet).
+ */
+const PLACE = { factor: 0x9e3779b1, offset: 0x165667b1, shift: 3 } as const;
+/** Brings a word's high bits down before the product, and the product's after it: its sign is lost to no factor. */
+const FOLD = 16, SHIFT = 15;
 
 /**
  * Adds the fingerprints of tensors of `sizes` words to `sums`, which starts as zeros. Four words are loaded at once where
@@ -53,7 +48,12 @@ export function fingerprintWords(sizes: readonly number[]): Kernel {
         for (var load = i; load < loads; load += lanes) {
           let word = words@[load];
           let at = ${width === 4 ? "4u * load + vec4u(0, 1, 2, 3)" : "load"};
-          ${MIXES.map((mix, number) => mixWgsl(mix, { number, element })).join("\n          ")}
+          let key = at * ${PLACE.factor}u + ${PLACE.offset}u;
+          let folded = word ^ key;
+          let product = (folded ^ (folded >> ${element}(${FOLD}))) * (key | ${element}(1));
+          let mixed = product ^ (product >> ${element}(${SHIFT}));
+          sum0 += mixed;
+          sum1 += mixed * ((key >> ${element}(${PLACE.shift})) | ${element}(1));
         }
         let place = ${FINGERPRINT_WORDS}u * (first[0] + tensor);
         atomicAdd(&sums[place], ${total("sum0")});
@@ -61,26 +61,16 @@ export function fingerprintWords(sizes: readonly number[]): Kernel {
   });
 }
 
-function mixWgsl({ place, shifts, factors }: Mix, { number, element }: { number: number; element: string }): string {
-  const x = `x${number}`;
-  const shifted = (by: number) => `(${x} ^ (${x} >> ${element}(${by})))`;
-  return `var ${x} = word ^ (at * ${place[0]}u + ${place[1]}u);
-          ${x} = ${shifted(shifts[0])} * ${factors[0]}u;
-          ${x} = ${shifted(shifts[1])} * ${factors[1]}u;
-          sum${number} += ${shifted(shifts[2])};`;
-}
-
 /** CPU reference of one tensor's fingerprint. */
 export function fingerprintReference(words: Uint32Array): [number, number] {
-  const [first, second] = MIXES.map(({ place, shifts, factors }) => {
-    let sum = 0;
-    for (let at = 0; at < words.length; at++) {
-      let x = words[at] ^ (Math.imul(at, place[0]) + place[1]);
-      x = Math.imul(x ^ (x >>> shifts[0]), factors[0]);
-      x = Math.imul(x ^ (x >>> shifts[1]), factors[1]);
-      sum = (sum + (x ^ (x >>> shifts[2]))) | 0;
-    }
-    return sum >>> 0;
-  });
-  return [first, second];
+  let sum0 = 0, sum1 = 0;
+  for (let at = 0; at < words.length; at++) {
+    const key = (Math.imul(at, PLACE.factor) + PLACE.offset) | 0;
+    const folded = words[at] ^ key;
+    const product = Math.imul(folded ^ (folded >>> FOLD), key | 1);
+    const mixed = product ^ (product >>> SHIFT);
+    sum0 = (sum0 + mixed) | 0;
+    sum1 = (sum1 + Math.imul(mixed, (key >>> PLACE.shift) | 1)) | 0;
+  }
+  return [sum0 >>> 0, sum1 >>> 0];
 }
