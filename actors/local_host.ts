@@ -25,9 +25,18 @@ export class LocalHost {
   #foundPid: number | undefined;
   #replacing = false;
   #closing = false;
+  #ended = false;
 
   /** @param tell Takes what the controller is to hear of the host's log and its end. */
-  constructor(private readonly options: () => HostOptions, private readonly tell: (message: Message) => void) {}
+  constructor(private readonly options: () => HostOptions, private readonly tell: (message: Message) => void) {
+    // A host that outlives a controller that was killed must not outlive one that has chosen to end.
+    globalThis.addEventListener("unload", this.#onUnload);
+  }
+
+  readonly #onUnload = () => {
+    const pid = this.#foundPid ?? this.#child?.pid;
+    if (pid !== undefined && !this.#ended && lives(pid)) Deno.kill(pid, "SIGKILL");
+  };
 
   /** Starts its process. */
   start(): void {
@@ -64,10 +73,13 @@ export class LocalHost {
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
     this.#killFound();
-    if (this.#child === undefined) return;
-    // Its end of stdin would end it at once.
-    await deadline(this.#child.exited, stopGraceMs).catch(() => {});
-    await this.#child.stop(killGraceMs);
+    if (this.#child !== undefined) {
+      // Its end of stdin would end it at once.
+      await deadline(this.#child.exited, stopGraceMs).catch(() => {});
+      await this.#child.stop(killGraceMs);
+    }
+    this.#ended = true;
+    globalThis.removeEventListener("unload", this.#onUnload);
   }
 
   #killFound(): void {
