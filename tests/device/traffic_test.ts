@@ -36,6 +36,8 @@ Deno.test("a plain convolution moves its input, weights and output once a pass, 
   assertEquals(traffic.idealBytes, 2 * (input + output + weights));
   assertEquals(traffic.boundBytes, traffic.idealBytes);
   assertEquals(traffic.launches, 2);
+  // Forward's three, and the two gradients; nothing is freed before the end of the backward pass but what it consumed.
+  assert(traffic.peakBytes >= input + output + weights && traffic.peakBytes <= 2 * (input + output) + weights);
   assertEquals([...traffic.byKernel.keys()].sort(), ["conv2d forward", "conv2d input gradient"]);
 });
 
