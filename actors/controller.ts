@@ -29,6 +29,7 @@ import {
   alarm,
   brokenCause,
   type Cause,
+  inquiry,
   lateCause,
   lostCause,
   lostHost,
@@ -140,9 +141,6 @@ class Controller {
       case "regrouped":
         if (message.epoch === state.epoch) state.regrouping.waiting.delete(from);
         return this.#members.whenEpochStands(state);
-      case "leaving":
-        if (state.hosts.includes(from)) state.leaving.add(from);
-        return [];
       case "saved":
         return this.#steps.saved(state, message);
       case "images-replaced":
@@ -313,12 +311,14 @@ class Controller {
     if (name === "pulse") {
       return [alarm("pulse", pulseWatchMs), ...this.#mayFail(state, pulseCause(state, this.ports.now()))];
     }
-    if (name === "lost") return this.#mayFail(state, lostCause(state));
-    if (name === "broken") return this.#mayFail(state, brokenCause(state));
+    const broken = name === "lost" ? lostCause(state) : name === "broken" ? brokenCause(state) : undefined;
+    if (broken !== undefined) return this.#fail(state, broken);
     const enough = this.options.hostsMs !== undefined && state.hosts[0] === actorIds.localHost;
     if (name === "hosts" && state.phase === "hosts" && enough) return this.#startActors(state);
     const wait = waitOf(state, name, this.options.hosts);
-    return wait === undefined ? [] : this.#fail(state, lateCause(state, wait, this.ports.now()));
+    return wait === undefined
+      ? []
+      : inquiry(state, name) ?? this.#fail(state, lateCause(state, wait, this.ports.now()));
   }
 
   #watch(state: ControllerState): Effect[] {

@@ -68,6 +68,8 @@ export interface ControllerState {
   readonly broken: Map<string, string>;
   /** Actors of an earlier controller that its hosts tell of, and where they are. */
   readonly found: Map<string, { readonly host: string; readonly role: string; readonly attempt: number }>;
+  /** Trainers whose parts of a late step are waited for, by how many say so; undefined until somebody was asked. */
+  lacking: Map<string, number> | undefined;
   /** Hosts that are about to go. */
   readonly leaving: Set<string>;
   /** Whether the next step waits for a newcomer that lags behind. */
@@ -141,6 +143,7 @@ export function initialState(attempt = 0): ControllerState {
     regrouping: { waiting: new Set() },
     broken: new Map(),
     found: new Map(),
+    lacking: undefined,
     leaving: new Set(),
     held: false,
     firstAttempt: attempt,

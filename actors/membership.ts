@@ -24,6 +24,15 @@ export function lostPeer({ peer, reason }: Extract<Message, { type: "peer-down" 
   return [log, { kind: "send", to: actorIds.controller, message }];
 }
 
+/** A trainer and its replicas, `[low, high)`. */
+export type Seat = Extract<Message, { type: "regroup" }>["trainers"][number];
+
+/** Tells the controller whose parts are waited for, when a step is late. */
+export function lacks(epoch: number, trainers: readonly string[]): Effect {
+  const message: Message = { type: "lacks", epoch, trainers: [...new Set(trainers)] };
+  return { kind: "send", to: actorIds.controller, message };
+}
+
 /** The answer to a new epoch. */
 export function regrouped(epoch: number): Effect {
   return { kind: "send", to: actorIds.controller, message: { type: "regrouped", epoch } };

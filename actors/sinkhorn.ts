@@ -7,7 +7,7 @@ import { parseConfig, type TrainConfig } from "../config.ts";
 import { assignWorld, type ReplicaScores } from "../swav/assign.ts";
 import { f32FromWire, toWire } from "../wire/tensor.ts";
 import type { Message } from "../wire/messages.ts";
-import { cutOff, regrouped } from "./membership.ts";
+import { cutOff, lacks, regrouped, type Seat } from "./membership.ts";
 import type { Behavior, Effect } from "./runtime/behavior.ts";
 import { actorIds } from "./seats.ts";
 
@@ -22,29 +22,45 @@ interface SinkhornState {
   config: TrainConfig | undefined;
   /** Membership epoch: scores of another are void. */
   epoch: number;
+  trainers: readonly Seat[];
   readonly steps: Map<number, Map<number, Gathered>>;
 }
 
 /** The behaviour of the coordinator. */
 export function sinkhornBehavior(): Behavior<SinkhornState> {
   return {
-    init: () => [{ config: undefined, epoch: 0, steps: new Map() }, []],
+    init: () => [{ config: undefined, epoch: 0, trainers: [], steps: new Map() }, []],
     handle(state, message, from): [SinkhornState, Effect[]] {
       if (message.type === "stop") return [state, [{ kind: "stop", reason: message.reason }]];
       if (message.type === "configure") {
         state.config = parseConfig(message.config, { source: "the controller's configuration" });
         state.epoch = message.epoch ?? 0;
+        state.trainers = message.trainers;
         return [state, [{ kind: "send", to: from, message: { type: "ready", detail: "" } }]];
       }
       if (message.type === "regroup") {
         state.epoch = message.epoch;
+        state.trainers = message.trainers;
         state.steps.clear();
         return [state, [...cutOff(message), regrouped(message.epoch)]];
+      }
+      if (message.type === "inquire") {
+        return [state, message.epoch === state.epoch ? [lacks(state.epoch, missingFrom(state))] : []];
       }
       if (message.type !== "scores" || message.epoch !== state.epoch || state.config === undefined) return [state, []];
       return [state, gather(state, state.config, { message, from })];
     },
   };
+}
+
+/** The trainers whose scores of a step have not come, when others' have. */
+function missingFrom({ trainers, steps }: SinkhornState): string[] {
+  return [...steps.values()].flatMap((gathered) =>
+    trainers.filter(({ low, high }) =>
+      Array.from({ length: high - low }, (_, i) => low + i).some((id) => !gathered.has(id))
+    )
+      .map(({ id }) => id)
+  );
 }
 
 function gather(

@@ -71,6 +71,7 @@ export class StepDriver {
   #order(state: ControllerState): Effect[] {
     state.stepAt = this.ports.now();
     state.stepping = true;
+    state.lacking = undefined;
     state.learningRate = learningRateAt(this.#config, state.step, { steps: state.steps, plateau: state.plateau });
     const { step, epoch, learningRate } = state;
     const watching = observers(state);

@@ -6,13 +6,15 @@ import { JoinAccumulator } from "../collectives/join.ts";
 import { TreeAccumulator } from "../collectives/tree.ts";
 import type { Message } from "../wire/messages.ts";
 import { f32FromWire, toWire } from "../wire/tensor.ts";
-import { cutOff, regrouped } from "./membership.ts";
+import { cutOff, lacks, regrouped, type Seat } from "./membership.ts";
 import type { Behavior, Effect } from "./runtime/behavior.ts";
 
 /** Most sums under way at once; a run needs a few per layer and slice. */
 const pendingMax = 65_536;
 
 interface PendingSum {
+  /** Its replicas, `[low, high)`. */
+  readonly group: { readonly low: number; readonly high: number };
   readonly accumulator: TreeAccumulator | JoinAccumulator;
   /** Who contributed, and who else gets the sum. */
   readonly receivers: Set<string>;
@@ -21,26 +23,31 @@ interface PendingSum {
 interface SyncState {
   /** Membership epoch: contributions of another are void. */
   epoch: number;
+  trainers: readonly Seat[];
   readonly sums: Map<string, PendingSum>;
 }
 
 /** The behaviour of one shard. */
 export function syncBehavior(): Behavior<SyncState> {
   return {
-    init: () => [{ epoch: 0, sums: new Map() }, []],
+    init: () => [{ epoch: 0, trainers: [], sums: new Map() }, []],
     handle(state, message, from): [SyncState, Effect[]] {
       switch (message.type) {
         case "stop":
           return [state, [{ kind: "stop", reason: message.reason }]];
         case "configure":
           state.epoch = message.epoch ?? 0;
+          state.trainers = message.trainers;
           return [state, [{ kind: "send", to: from, message: { type: "ready", detail: "" } }]];
         case "regroup":
           state.epoch = message.epoch;
+          state.trainers = message.trainers;
           state.sums.clear();
           return [state, [...cutOff(message), regrouped(message.epoch)]];
         case "contribute":
           return [state, message.epoch === state.epoch ? add(state, message, from) : []];
+        case "inquire":
+          return [state, message.epoch === state.epoch ? [lacks(state.epoch, missingFrom(state))] : []];
         default:
           return [state, []];
       }
@@ -48,10 +55,22 @@ export function syncBehavior(): Behavior<SyncState> {
   };
 }
 
+/** The trainers whose parts of unfinished sums have not come. */
+function missingFrom({ trainers, sums }: SyncState): string[] {
+  return [...sums.values()].flatMap(({ group, receivers }) =>
+    trainers.filter(({ id, low, high }) => low < group.high && group.low < high && !receivers.has(id)).map(({ id }) =>
+      id
+    )
+  );
+}
+
 function add({ epoch, sums }: SyncState, message: Extract<Message, { type: "contribute" }>, from: string): Effect[] {
   const { key, slots, low, high, join = false, observers = [] } = message;
   const values = f32FromWire(message.values);
+  // Keys end in the group's first replica.
+  const first = Number(/@(\d+)$/.exec(key)?.[1] ?? 0);
   const sum = sums.get(key) ?? {
+    group: { low: first, high: first + slots },
     accumulator: join ? new JoinAccumulator(slots) : new TreeAccumulator(slots, values.length),
     receivers: new Set(),
   };

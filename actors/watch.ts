@@ -51,6 +51,13 @@ export function troubleOf(
       if (state.phase !== "training" || !state.urls.has(from)) return { effects: [] };
       if (state.urls.has(message.peer)) state.broken.set(message.peer, from);
       return { effects: [alarm("broken", lostLinkGraceMs)] };
+    case "leaving":
+      if (state.hosts.includes(from)) state.leaving.add(from);
+      return { effects: [] };
+    case "lacks":
+      if (message.epoch !== state.epoch) return { effects: [] };
+      for (const id of message.trainers) state.lacking?.set(id, (state.lacking.get(id) ?? 0) + 1);
+      return { effects: [] };
     default:
       return { effects: [] };
   }
@@ -86,10 +93,27 @@ export function silentCause(state: ControllerState, now: number): Cause | undefi
   return { actor, error, lines: tailOf(state, actor) };
 }
 
+/** Time for those who add up to tell whose part is missing. */
+const inquiryMs = 1_000;
+
+/** Asks, once, for whom a late step waits: all trainers may be late because of one. */
+export function inquiry(state: ControllerState, wait: string): Effect[] | undefined {
+  if (wait !== "step" || state.lacking !== undefined) return undefined;
+  state.lacking = new Map();
+  const asked = state.placements.filter(({ role }) => role === "sync" || role === "sinkhorn");
+  const { epoch } = state;
+  return [
+    ...asked.map(({ id }): Effect => ({ kind: "send", to: id, message: { type: "inquire", epoch } })),
+    alarm("step", inquiryMs),
+  ];
+}
+
 /** The failure of a wait that took too long; whoever waits for a frozen actor is late too, so that one is named. */
 export function lateCause(state: ControllerState, wait: NonNullable<ReturnType<typeof waitOf>>, now: number): Cause {
-  const late = wait.on[0] ?? actorIds.sinkhorn;
-  const error = `waited too long for ${wait.on.join(", ") || late} to ${wait.doing}`;
+  const [[lacking] = []] = [...state.lacking ?? []].sort(([, a], [, b]) => b - a);
+  const late = lacking ?? wait.on[0] ?? actorIds.sinkhorn;
+  const told = lacking === undefined ? "" : `; the others wait for ${lacking}`;
+  const error = `waited too long for ${wait.on.join(", ") || late} to ${wait.doing}${told}`;
   const frozen = silentActor(state, { limitMs: lateMs, now });
   if (frozen === undefined) return { actor: late, error, lines: tailOf(state, late) };
   const since = `${frozen} has given no sign of life for ${Math.round(silentMs(state, frozen, now) / 1000)} s`;

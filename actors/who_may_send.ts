@@ -65,6 +65,8 @@ export const whoMaySend: Readonly<Record<string, Rule>> = {
   "unreachable": { from: steppers, to: controller },
   "step": { from: controller, to: trainer },
   "prepared": { from: trainer, to: controller },
+  "inquire": { from: controller, to: ["sync", "sinkhorn"] },
+  "lacks": { from: ["sync", "sinkhorn"], to: controller },
   "commit": { from: controller, to: trainer },
   "observe": { from: controller, to: trainer },
   "followed": { from: trainer, to: controller },

@@ -101,6 +101,10 @@ export const lifeMessages = {
     learningRate: z.number(),
     observers: z.array(actor).max(4096).optional(),
   }),
+  /** Controller → sync shards and Sinkhorn coordinator: the step is late; whose part is missing? */
+  "inquire": z.strictObject({ epoch }),
+  /** The answer: trainers whose parts are waited for. */
+  "lacks": z.strictObject({ epoch, trainers: z.array(actor).max(65_536) }),
   /** Controller → trainers: all have prepared the step; it counts. */
   "commit": z.strictObject({ step, epoch, learningRate: z.number() }),
   /** Controller → a trainer without replicas: get the state before `step` from another, then follow step by step. */

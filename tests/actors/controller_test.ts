@@ -36,6 +36,8 @@ function drive(options: Partial<ControllerOptions> = {}, changes: TrainConfigInp
     },
     alarm(name: string): void {
       this.say("self", { type: "alarm", name });
+      // Of a late step it is asked first for whom it waits.
+      if (name === "step") this.say("self", { type: "alarm", name });
     },
     /** Effects of a kind since the last call of any `took`. */
     took<K extends Effect["kind"]>(kind: K): Kind<K>[] {
@@ -146,6 +148,18 @@ Deno.test("when all trainers have reported and the assignment has not come, the 
   run.alarm("step");
   assertEquals(run.failure.actor, "sinkhorn");
   assertStringIncludes(run.failure.error, "sinkhorn to finish step 0");
+});
+
+Deno.test("when all trainers are late because of one, those who add up tell whom they wait for, and that one is named", () => {
+  const run = training();
+  run.took("send");
+  run.say("self", { type: "alarm", name: "step" });
+  assertEquals(run.sent("inquire"), ["sinkhorn", "sync-0"]);
+  run.say("sync-0", { type: "lacks", epoch: 0, trainers: ["trainer-1"] });
+  run.say("sinkhorn", { type: "lacks", epoch: 9, trainers: ["trainer-0"] });
+  run.say("self", { type: "alarm", name: "step" });
+  assertEquals(run.failure.actor, "trainer-1");
+  assertStringIncludes(run.failure.error, "for trainer-0, trainer-1 to finish step 0; the others wait for trainer-1");
 });
 
 Deno.test("steps follow one another only when every trainer and the assignment are in, and the run ends with a checkpoint", () => {

@@ -275,3 +275,37 @@ Deno.test("a host that is asked to go tells the controller, and a controller tha
   assertEquals(sends(host.say("self", leaving)), [{ to: "controller", message: leaving }]);
   assertEquals(types(host.say("self", { type: "rejoined" })), ["host-ready", "leaving"]);
 });
+
+Deno.test("a sync shard and the Sinkhorn coordinator tell whose parts they wait for", () => {
+  const trainers = [{ id: "trainer-0", low: 0, high: 2 }, { id: "trainer-1", low: 2, high: 3 }, {
+    id: "trainer-2",
+    low: 3,
+    high: 4,
+  }];
+  const regroup: Message = { type: "regroup", epoch: 5, step: 1, trainers, gone: [] };
+  const ask = (role: { say(from: string, message: Message): Effect[] }, epoch = 5) =>
+    role.say("controller", { type: "inquire", epoch }).flatMap((effect) =>
+      effect.kind === "send" && effect.message.type === "lacks" ? [effect.message.trainers] : []
+    );
+  const values = toWire(new Float32Array(1));
+  const shard = drive(syncBehavior());
+  shard.say("controller", regroup);
+  // Of the world, and of the group of replicas 2 and 3.
+  const world: Message = { type: "contribute", epoch: 5, key: "gradient/1/0@0", slots: 4, low: 0, high: 2, values };
+  shard.say("trainer-0", world);
+  shard.say("trainer-2", { ...world, key: "statistics/1/x@2", slots: 2, low: 1, high: 2 });
+  assertEquals(ask(shard), [["trainer-1", "trainer-2"]]);
+  assertEquals(ask(shard, 4), [], "of another epoch nothing is told");
+  const coordinator = drive(sinkhornBehavior());
+  coordinator.say("controller", {
+    type: "configure",
+    config,
+    trainers,
+    shards: ["s"],
+    epoch: 5,
+  });
+  for (const replica of [0, 1, 3]) {
+    coordinator.say("any", { type: "scores", step: 1, epoch: 5, replica, batch: 1, rows: 1, values });
+  }
+  assertEquals(ask(coordinator), [["trainer-1"]]);
+});
