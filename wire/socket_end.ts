@@ -13,6 +13,7 @@ import { typeOf } from "./head.ts";
 import { errorText, Inbox, type Link, type LinkLimits } from "./link.ts";
 import type { Message } from "./messages.ts";
 import { Outbox } from "./outbox.ts";
+import { TailPusher } from "./tail.ts";
 import { urgentBytesMax, urgentTypes } from "./urgent.ts";
 
 /** How long an ending link waits for what is still to come or to leave, without any progress. */
@@ -28,6 +29,8 @@ export interface EndOptions {
   admit: Admit | undefined;
   /** Makes the bulk connection; absent at a listener, which has to be called. */
   dial?: () => Promise<WebSocket>;
+  /** Whether the end of what is sent must be pushed, as that of a client over TLS. @default false */
+  pushes?: boolean;
 }
 
 /** A link whose greetings are over. */
@@ -37,6 +40,7 @@ export class SocketLink extends Inbox implements Link {
   readonly #options: EndOptions;
   readonly #ledger = new Ledger();
   readonly #outbox: Outbox;
+  readonly #tail: TailPusher | undefined;
   readonly #assemblers: { main: Assembler; bulk: Assembler };
   #bulk: WebSocket | undefined;
   #bulkAsked = false;
@@ -59,6 +63,7 @@ export class SocketLink extends Inbox implements Link {
       );
     this.#assemblers = { main: assembler(), bulk: assembler() };
     const bulk = () => this.#bulk;
+    this.#tail = options.pushes ? new TailPusher(() => [main, this.#bulk]) : undefined;
     this.#outbox = new Outbox({
       main,
       get bulk() {
@@ -100,7 +105,10 @@ export class SocketLink extends Inbox implements Link {
     if (this.main.readyState !== WebSocket.OPEN) {
       throw new WireError(`sending "${type}" to ${this.peer}: the connection is closing`);
     }
-    if (isUrgent(prepared)) return this.#outbox.sendUrgent(prepared);
+    if (isUrgent(prepared)) {
+      this.#outbox.sendUrgent(prepared);
+      return this.#tail?.sent();
+    }
     this.#outbox.put(prepared);
     this.#pump();
   }
@@ -130,6 +138,7 @@ export class SocketLink extends Inbox implements Link {
     frame[0] = frameKind.credit;
     new DataView(frame.buffer).setUint32(1, bytes, true);
     this.main.send(frame);
+    this.#tail?.sent();
   }
 
   #wantBulk(): void {
@@ -147,11 +156,14 @@ export class SocketLink extends Inbox implements Link {
     } catch (error) {
       return this.#fail(errorText(error));
     }
+    this.#tail?.sent();
     if (this.closedReason !== undefined && this.#outbox.length === 0) this.#shut(this.closedReason);
   }
 
   /** Runs `receive` on a frame; what is wrong with it ends the link. */
   #take(data: unknown, receive: (bytes: Uint8Array<ArrayBuffer>) => void): void {
+    // Sent to push out what was sent before.
+    if (data === "") return;
     try {
       if (!(data instanceof ArrayBuffer)) throw new WireError("text frame");
       receive(new Uint8Array(data));
@@ -250,6 +262,7 @@ export class SocketLink extends Inbox implements Link {
 
   #shut(reason: string): void {
     clearTimeout(this.#lingering);
+    this.#tail?.end();
     this.#outbox.clear();
     // What was sent before is sent before the close. The protocol allows a reason of 123 bytes.
     for (const socket of [this.#bulk, this.main]) {

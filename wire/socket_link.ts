@@ -68,7 +68,8 @@ export async function connectSocket(url: string, options: ConnectOptions): Promi
   return await openSocket(url, options, (socket, { id: peer, pulse, ticket }) => {
     socket.send(greetingFrame(options.id));
     const dial = () => dialBulk(url, { ...options, peer }, ticket);
-    return new SocketLink(socket, { ...endOptions(options, { peer, pulse }), dial });
+    const pushes = new URL(url).protocol === "wss:";
+    return new SocketLink(socket, { ...endOptions(options, { peer, pulse }), dial, pushes });
   });
 }
 
