@@ -286,6 +286,8 @@ class Controller {
 
   #interrupt(state: ControllerState): Effect[] {
     state.interrupted = true;
+    // Nobody is at a step while all wait for a newcomer.
+    if (state.phase === "training" && state.held) return this.#steps.next(state);
     // After the step, which may be begun anew with others.
     if (state.phase === "training" || state.phase === "regrouping") return [];
     return this.#end(state);

@@ -24,7 +24,7 @@ export async function faultMatrix(
 
 /** Prints the table, then what was wrong; the exit code. */
 export function printMatrix(reports: readonly TourReport[], log: (line: string) => void): number {
-  const line = (...cells: string[]) => log(cells.map((cell, i) => i < 4 ? cell.padEnd(18) : cell.padStart(9)).join(""));
+  const line = (...cells: string[]) => log(cells.map((cell, i) => i < 4 ? cell.padEnd(22) : cell.padStart(9)).join(""));
   log("");
   line("role", "phase", "blow", "outcome", "acted ms", "step ms", "again");
   for (const { cells } of reports) {

@@ -105,6 +105,19 @@ Deno.test("the others wait for a newcomer that lags more than four steps behind,
   assertEquals(ofKind(run.sent(), "step", "spawn"), ["spawn host-0", "step trainer-0"]);
 });
 
+Deno.test("a run that is interrupted while the others wait for a newcomer ends at once", () => {
+  const run = drive(3, ["host-0"], { steps: 20 });
+  run.step(0);
+  run.kill("trainer-1");
+  run.regroup(...others("trainer-1"));
+  run.come("trainer-1");
+  for (let step = 1; step <= 6; step++) run.step(step);
+  run.say("checkpointer", { type: "saved", step: 2, folder: "/step-2", digest });
+  run.sent();
+  run.say("self", { type: "stop", reason: "interrupted" });
+  assertEquals(ofKind(run.sent(), "save", "step"), ["save trainer-0", "save checkpointer"]);
+});
+
 Deno.test("a newcomer that fails three times is left out, and the run goes on without it", () => {
   const run = drive(3);
   run.step(0);
