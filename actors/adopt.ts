@@ -5,7 +5,7 @@
  */
 import type { Message } from "../wire/messages.ts";
 import type { Effect } from "./runtime/behavior.ts";
-import type { CommitRecord } from "./events.ts";
+import type { CommitRecord, RunEvent } from "./events.ts";
 import type { ControllerOptions, ControllerState } from "./controller_state.ts";
 import type { Change } from "./regroup.ts";
 import { placeActors, type Placement, type Role, seatReplicas } from "./seats.ts";
@@ -17,6 +17,25 @@ export interface Journal {
   readonly commit: CommitRecord;
   /** The newest checkpoint. */
   readonly saved?: { readonly step: number; readonly folder: string; readonly digest: string };
+  /** Processes of actors that were configured: others do not know what the run is. */
+  readonly ready: ReadonlySet<number>;
+  /** The trainers that had replicas: others lack the state. */
+  readonly seated: readonly string[];
+}
+
+/** The journal that a run's events and its last commit are; undefined before the first commit. */
+export function journalOf(events: readonly RunEvent[], commit: CommitRecord | undefined): Journal | undefined {
+  if (commit?.run === undefined) return undefined;
+  const pids = new Map<string, number>(), ready = new Set<number>();
+  let saved: Journal["saved"], seated: readonly string[] = [];
+  for (const event of events) {
+    if (event.kind === "saved") saved = { step: event.step, folder: event.folder, digest: event.digest };
+    if (event.kind === "started") pids.set(event.actor, event.pid);
+    if (event.kind === "ready") ready.add(pids.get(event.actor) ?? -1);
+    if (event.kind === "regrouping") seated = event.trainers;
+    if (event.kind === "starting") seated = event.actors.map(({ id }) => id).filter((id) => id.startsWith("trainer-"));
+  }
+  return { commit, ready, seated, ...(saved === undefined ? {} : { saved }) };
 }
 
 /** What a host tells of actors that live there. */
@@ -37,10 +56,15 @@ export function allBack(state: ControllerState, hosts: number): boolean {
 export function adopt(
   state: ControllerState,
   { config, adopt }: ControllerOptions,
+  now: number,
 ): Change | undefined {
-  const back = [...state.found].filter(([id, { host }]) => state.urls.has(id) && state.hosts.includes(host));
+  if (adopt === undefined) return undefined;
+  const back = [...state.found].filter(([id, { host }]) =>
+    state.urls.has(id) && state.hosts.includes(host) && adopt.ready.has(state.pids.get(id) ?? -1)
+  );
   const trainers = back.filter(([, { role }]) => role === "trainer").map(([id]) => id);
-  if (adopt === undefined || trainers.length === 0) return undefined;
+  const seated = trainers.filter((id) => adopt.seated.includes(id));
+  if (seated.length === 0) return undefined;
   const { replicas, cluster, method } = config;
   const here = new Map(back);
   const placed = (id: string, role: Role): Placement => ({
@@ -51,18 +75,22 @@ export function adopt(
   });
   const others = placeActors(state.hosts, { trainers: 1, shards: cluster.syncShards, method: method.name })
     .filter(({ role }) => role !== "trainer");
-  const kept = trainers.slice(0, replicas);
   state.placements = [
     ...others.map(({ id, role, host }) => here.has(id) ? placed(id, role) : { ...placed(id, role), host }),
-    ...kept.map((id) => placed(id, "trainer")),
+    ...trainers.map((id) => placed(id, "trainer")),
   ];
-  state.seats = seatReplicas(replicas, kept);
+  state.seats = seatReplicas(replicas, seated);
+  for (const id of trainers) {
+    if (!seated.includes(id)) state.joining.set(id, { stage: "ready", followed: -1, failures: 0, since: now });
+  }
   for (const { id } of state.placements) {
     const attempt = here.get(id)?.attempt;
     if (attempt === undefined) continue;
     state.ready.add(id);
     state.starts.set(id, attempt);
   }
+  // Whoever is not taken over is a stranger until its successor says hello.
+  for (const id of state.found.keys()) if (!here.has(id)) state.urls.delete(id);
   rememberRun(state, adopt);
   return { lost: others.map(({ id }) => id).filter((id) => !here.has(id)) };
 }

@@ -7,7 +7,7 @@ import { f32Of, f32Tensor, type SafeTensor } from "../checkpoint/safetensors.ts"
 import { parseConfig, type TrainConfig } from "../config.ts";
 import type { Message } from "../wire/messages.ts";
 import { f32FromWire, toWire } from "../wire/tensor.ts";
-import { cutOff, regrouped } from "./membership.ts";
+import { cutOff, lostPeer, regrouped } from "./membership.ts";
 import type { Behavior, Effect } from "./runtime/behavior.ts";
 import { mathsDigest, runFolder } from "./run_identity.ts";
 import { actorIds } from "./seats.ts";
@@ -15,8 +15,6 @@ import { actorIds } from "./seats.ts";
 /** A snapshot being collected. */
 interface Snapshot {
   progress: Record<string, unknown> | undefined;
-  /** The trainer that sends it. */
-  by: string | undefined;
   pinned: readonly number[];
   readonly model: Map<string, SafeTensor>;
   readonly optimizer: Map<string, SafeTensor>;
@@ -27,9 +25,14 @@ interface Snapshot {
 
 interface CheckpointerState {
   config: TrainConfig | undefined;
+  /** Membership epoch: snapshots of another are void; the controller has them taken anew. */
+  epoch: number;
   trainers: readonly string[];
   store: DirectoryStore | undefined;
   readonly snapshots: Map<number, Snapshot>;
+  /** Steps whose checkpoints are being written, one after the other. */
+  readonly writing: Set<number>;
+  written: Promise<unknown>;
   /** Messages with the state that was loaded, until they are sent. */
   loaded: Message[];
 }
@@ -39,30 +42,43 @@ export function checkpointerBehavior(
   openStore: (config: TrainConfig) => DirectoryStore = defaultStore,
 ): Behavior<CheckpointerState> {
   return {
-    init: () => [{ config: undefined, trainers: [], store: undefined, snapshots: new Map(), loaded: [] }, []],
+    init: () => [{
+      config: undefined,
+      epoch: 0,
+      trainers: [],
+      store: undefined,
+      snapshots: new Map(),
+      writing: new Set(),
+      written: Promise.resolve(),
+      loaded: [],
+    }, []],
     handle(state, message, from): [CheckpointerState, Effect[]] {
       switch (message.type) {
         case "stop":
           return [state, [{ kind: "stop", reason: message.reason }]];
         case "configure":
           state.config = parseConfig(message.config, { source: "the controller's configuration" });
+          state.epoch = message.epoch ?? 0;
           state.trainers = message.trainers.map(({ id }) => id);
           state.store = openStore(state.config);
           return [state, [{ kind: "send", to: from, message: { type: "ready", detail: "" } }]];
         case "save":
-          return [state, save(state, message)];
+          return [state, message.epoch === state.epoch ? save(state, message) : []];
         case "snapshot-part":
-          return [state, take(state, message)];
+          return [state, message.epoch === state.epoch ? take(state, message) : []];
         case "snapshot-end":
-          return [state, finish(state, message, from)];
+          return [state, message.epoch === state.epoch ? finish(state, message, from) : []];
         case "regroup":
           return [state, regroup(state, message)];
         case "saved":
+          state.writing.delete(message.step);
           return [state, [{ kind: "send", to: actorIds.controller, message }]];
         case "load":
           return [state, load(state, message.step)];
         case "loaded":
           return [state, [{ kind: "send", to: actorIds.controller, message }, ...sendState(state)]];
+        case "peer-down":
+          return [state, lostPeer(message)];
         default:
           return [state, []];
       }
@@ -78,7 +94,6 @@ function snapshotOf(state: CheckpointerState, step: number): Snapshot {
   const snapshot = state.snapshots.get(step) ??
     {
       progress: undefined,
-      by: undefined,
       pinned: [],
       model: new Map(),
       optimizer: new Map(),
@@ -93,11 +108,9 @@ function save(state: CheckpointerState, message: Extract<Message, { type: "save"
   const snapshot = snapshotOf(state, message.step);
   snapshot.pinned = message.pinned ?? [];
   snapshot.progress = message.progress;
-  snapshot.by = message.by;
   return write(state, message.step);
 }
 
-/** Of another trainer than the one that was lost in the middle, the parts are the same numbers. */
 function take(state: CheckpointerState, message: Extract<Message, { type: "snapshot-part" }>): Effect[] {
   const snapshot = snapshotOf(state, message.step);
   const { file, name, tensor } = message.part;
@@ -117,12 +130,11 @@ function finish(state: CheckpointerState, message: Extract<Message, { type: "sna
   return write(state, message.step);
 }
 
-/** Snapshots of trainers that are gone are no longer waited for; the controller has them taken anew. */
+/** What is not being written yet may never be complete: the controller has it taken anew. */
 function regroup(state: CheckpointerState, message: Extract<Message, { type: "regroup" }>): Effect[] {
+  state.epoch = message.epoch;
   state.trainers = message.trainers.map(({ id }) => id);
-  for (const [step, { by, complete }] of state.snapshots) {
-    if (!complete && (by === undefined || !state.trainers.includes(by))) state.snapshots.delete(step);
-  }
+  state.snapshots.clear();
   return [...cutOff(message), regrouped(message.epoch)];
 }
 
@@ -134,21 +146,29 @@ function write(state: CheckpointerState, step: number): Effect[] {
   if (config === undefined || store === undefined || progress === undefined) return [];
   if (!snapshot.complete) return [];
   state.snapshots.delete(step);
+  // The same state, taken again after a change of who takes part: that it was written is told once.
+  if (state.writing.has(step)) return [];
+  state.writing.add(step);
   return [{
     kind: "task",
     name: `write the checkpoint before step ${step}`,
     timeoutMs: config.cluster.stepTimeoutMs,
     async run() {
-      const saved = await store.save({
-        runId: config.run.name,
-        step,
-        progress,
-        configDigest: mathsDigest(config),
-        createdAt: new Date(),
-        model: snapshot.model,
-        optimizer: snapshot.optimizer,
-        pinned: snapshot.pinned,
-      });
+      // A store has one writer at a time.
+      const own = state.written.then(() =>
+        store.save({
+          runId: config.run.name,
+          step,
+          progress,
+          configDigest: mathsDigest(config),
+          createdAt: new Date(),
+          model: snapshot.model,
+          optimizer: snapshot.optimizer,
+          pinned: snapshot.pinned,
+        })
+      );
+      state.written = own.catch(() => {});
+      const saved = await own;
       return { type: "saved", step, folder: saved.folder, digest: saved.manifest.files["model.safetensors"].sha256 };
     },
   }];

@@ -14,6 +14,7 @@ import {
   haltTimeoutMs,
   lossesBefore,
   mayRestart,
+  mayStart,
   rootCause,
 } from "./recovery.ts";
 import { configureLate, goneWith, isReady, lateNewcomers, mayMend } from "./regroup.ts";
@@ -43,6 +44,8 @@ import {
   type ControllerPorts,
   type ControllerState,
   initialState,
+  isPlaced,
+  isWaiting,
   missing,
   statusOf,
   tailOf,
@@ -107,7 +110,7 @@ class Controller {
       case "halted":
         return message.attempt === state.epoch ? this.#halted(state, from) : [];
       case "hello":
-        return this.#hello(state, { id: from, url: message.url, pid: message.pid });
+        return this.#hello(state, { ...message, id: from });
       case "source":
         state.stepsPerEpoch = message.stepsPerEpoch;
         state.images = message.images;
@@ -179,7 +182,8 @@ class Controller {
     state: ControllerState,
     { living, ...joined }: { host: string; adapters: readonly string[]; living: Living },
   ): Effect[] {
-    if (state.hosts.includes(joined.host)) return [];
+    // One that comes back before its loss was acted on comes again after that.
+    if (state.hosts.includes(joined.host)) return this.#mayFail(state, lostCause(state));
     // The local host comes first, whoever joined before it.
     if (joined.host === actorIds.localHost) state.hosts.unshift(joined.host);
     else state.hosts.push(joined.host);
@@ -208,7 +212,7 @@ class Controller {
   #whenBack(state: ControllerState, { late = false } = {}): Effect[] {
     if (state.hosts[0] !== actorIds.localHost || !late && !allBack(state, this.options.hosts)) return [];
     const cancels = ["hosts", "adopt"].map((name): Effect => ({ kind: "cancel-timer", name }));
-    const change = adopt(state, this.options);
+    const change = adopt(state, this.options, this.ports.now());
     const ends = strangers(state).map((host) => halt(host, ++state.attempt));
     if (change === undefined) return [...cancels, ...ends, ...this.#startActors(state)];
     this.ports.emit({ kind: "adopted", step: state.step, actors: [...state.starts.keys()] });
@@ -231,7 +235,9 @@ class Controller {
     return [...orders, alarm("starting", cluster.startTimeoutMs)];
   }
 
-  #hello(state: ControllerState, actor: { id: string; url: string | null; pid: number }): Effect[] {
+  #hello(state: ControllerState, actor: { id: string; role: string; url: string | null; pid: number }): Effect[] {
+    // One that was left out comes late.
+    if (actor.role !== "host" && state.phase !== "hosts" && !isPlaced(state, actor.id)) return [];
     state.urls.set(actor.id, actor.url);
     state.pids.set(actor.id, actor.pid);
     this.ports.emit({ kind: "started", actor: actor.id, pid: actor.pid });
@@ -289,6 +295,7 @@ class Controller {
     // Nobody is at a step while all wait for a newcomer.
     if (state.phase === "training" && state.held) return this.#steps.next(state);
     // After the step, which may be begun anew with others.
+    if (state.phase === "training" && !state.stepping) return this.#steps.next(state);
     if (state.phase === "training" || state.phase === "regrouping") return [];
     return this.#end(state);
   }
@@ -307,7 +314,7 @@ class Controller {
 
   #alarm(state: ControllerState, name: string): Effect[] {
     if (name === "halting") return this.#haltLate(state);
-    if (name === "restart") return this.#startActors(state);
+    if (name === "restart") return mayStart(state) ? this.#startActors(state) : [];
     if (name === "adopt" && state.phase === "hosts") return this.#whenBack(state, { late: true });
     if (name === "watch") return this.#watch(state);
     if (name === "pulse") {
@@ -318,9 +325,12 @@ class Controller {
     const enough = this.options.hostsMs !== undefined && state.hosts[0] === actorIds.localHost;
     if (name === "hosts" && state.phase === "hosts" && enough) return this.#startActors(state);
     const wait = waitOf(state, name, this.options.hosts);
-    return wait === undefined
-      ? []
-      : inquiry(state, name) ?? this.#fail(state, lateCause(state, wait, this.ports.now()));
+    if (wait === undefined || !isWaiting(state, name)) return [];
+    const asks = inquiry(state, name);
+    if (asks !== undefined) return asks;
+    const effects = this.#fail(state, lateCause(state, wait, this.ports.now()));
+    // Who was blamed may have been somebody that nothing waits for.
+    return isWaiting(state, name) ? [...effects, alarm(name, this.#config.cluster.stepTimeoutMs)] : effects;
   }
 
   #watch(state: ControllerState): Effect[] {
@@ -342,17 +352,17 @@ class Controller {
   ): Effect[] {
     // All steps are taken and saved.
     if (state.phase === "judging") return this.#finish(state);
-    if (state.joining.has(cause.actor)) return this.#members.newcomerLost(state, cause);
-    const host = state.placements.find(({ id }) => id === cause.actor)?.host ?? cause.actor;
-    const failure: RunFailure = { ...cause, host };
+    const { actor, linkOnly = false } = cause;
+    if (!linkOnly && state.joining.has(actor)) return this.#members.newcomerLost(state, cause);
+    const host = state.placements.find(({ id }) => id === actor)?.host ?? actor;
+    const failure: RunFailure = { actor, host, error: cause.error, lines: cause.lines };
     const restartsMax = this.#config.cluster.restarts;
-    const losses = lossesBefore(state, cause.actor, this.ports.now());
-    const replaceable = cause.actor !== actorIds.localHost || this.ports.replaceLocalHost !== undefined;
-    if (mendable && replaceable && losses < restartsMax && mayMend(state, cause.actor, losses)) {
-      const { relinked } = cause;
-      const lost = relinked === undefined ? strays ?? goneWith(state, cause.actor) : [];
-      const hosts = state.hosts.includes(cause.actor) ? [cause.actor] : [];
-      return this.#members.regroup(state, { failure, lost, hosts, relinked });
+    const losses = lossesBefore(state, actor, this.ports.now());
+    const replaceable = actor !== actorIds.localHost || this.ports.replaceLocalHost !== undefined;
+    const lost = linkOnly ? [] : strays ?? goneWith(state, actor);
+    const hosts = !linkOnly && state.hosts.includes(actor) ? [actor] : [];
+    if (mendable && replaceable && losses < restartsMax && mayMend(state, { actor, gone: lost, losses })) {
+      return this.#members.regroup(state, { failure, lost, hosts });
     }
     if (state.interrupted || !replaceable || losses >= restartsMax || !mayRestart(state)) {
       return this.#giveUp(state, failure);
@@ -360,7 +370,7 @@ class Controller {
     const effects = beginRestart(state, failure, this.ports.now());
     const restart = state.restarts.taken;
     this.ports.emit({ kind: "restarting", failure, restart, restartsMax, delayMs: backoffMs(restart) });
-    if (failure.actor === actorIds.localHost) this.ports.replaceLocalHost?.();
+    if (!state.hosts.includes(actorIds.localHost)) this.ports.replaceLocalHost?.();
     const wait = state.halting.size === 0 ? this.#whenHalted(state) : [alarm("halting", haltTimeoutMs)];
     return [...effects, alarm("watch", watchMs), ...wait];
   }

@@ -64,8 +64,8 @@ export interface ControllerState {
   readonly joining: Map<string, Newcomer>;
   /** Whose answers the epoch waits for. */
   regrouping: Regrouping;
-  /** Actors that others have lost the link to, and who said so. */
-  readonly broken: Map<string, string>;
+  /** Links between two actors that one of them has told to be broken, each once. */
+  readonly broken: Map<string, readonly [string, string]>;
   /** Actors of an earlier controller that its hosts tell of, and where they are. */
   readonly found: Map<string, { readonly host: string; readonly role: string; readonly attempt: number }>;
   /** Trainers whose parts of a late step are waited for, by how many say so; undefined until somebody was asked. */
@@ -120,8 +120,6 @@ export interface ControllerState {
   firstStepAt: number;
   /** Step whose checkpoint is being written. */
   saving: number | undefined;
-  /** The trainer that gives the state for it. */
-  savedBy: string;
   /** Whether a checkpoint was lost on its way, and is to be taken anew. */
   owed: boolean;
   saved: { step: number; folder: string; digest: string } | undefined;
@@ -140,7 +138,7 @@ export function initialState(attempt = 0): ControllerState {
     epoch: attempt,
     starts: new Map(),
     joining: new Map(),
-    regrouping: { waiting: new Set() },
+    regrouping: { waiting: new Set(), admitted: [] },
     broken: new Map(),
     found: new Map(),
     lacking: undefined,
@@ -176,7 +174,6 @@ export function initialState(attempt = 0): ControllerState {
     stepAt: 0,
     firstStepAt: 0,
     saving: undefined,
-    savedBy: "",
     owed: false,
     saved: undefined,
     heldBack: false,
@@ -194,6 +191,25 @@ export function missing(expected: readonly string[], present: { has(id: string):
 export function awaitedByEpoch(state: ControllerState): string[] {
   const needed = state.placements.map(({ id }) => id).filter((id) => !state.joining.has(id));
   return [...new Set([...state.regrouping.waiting, ...missing(needed, state.ready)])];
+}
+
+/** Whether the run has an actor of this name, the evaluator apart. */
+export function isPlaced(state: ControllerState, id: string): boolean {
+  return state.placements.some((placement) => placement.id === id);
+}
+
+/** Whether the wait of this name is still under way: its alarm may have been on its way when it was cancelled. */
+export function isWaiting(state: ControllerState, name: string): boolean {
+  switch (name) {
+    case "step":
+      return state.phase === "training" && state.stepping;
+    case "saving":
+      return state.saving !== undefined;
+    case "hosts":
+      return state.phase === "hosts" || state.phase === "halting";
+    default:
+      return state.phase === name;
+  }
 }
 
 /** The last log lines of an actor. */

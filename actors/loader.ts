@@ -7,7 +7,7 @@ import { type BatchLoader, createBatchLoader, type ReplicaBatch } from "../data/
 import { createSampler, type Sampler } from "../data/sampler.ts";
 import type { Message } from "../wire/messages.ts";
 import { toWire } from "../wire/tensor.ts";
-import { cutOff, regrouped } from "./membership.ts";
+import { cutOff, lostPeer, regrouped } from "./membership.ts";
 import type { Behavior, Effect } from "./runtime/behavior.ts";
 import { actorIds } from "./seats.ts";
 import { openTrainingImages, type TrainingImages } from "./training_images.ts";
@@ -59,6 +59,7 @@ export function loaderBehavior(
       if (message.type === "configure") return [state, [configure(state, message.config, open)]];
       if (message.type === "source") return [state, announce(message)];
       if (message.type === "batch") return [state, deliver(state, message)];
+      if (message.type === "peer-down") return [state, lostPeer(message)];
       if (message.type === "regroup") {
         // Trainers ask anew for what they still need.
         state.wanted.clear();

@@ -93,6 +93,7 @@ export function beginRestart(state: ControllerState, failure: RunFailure, now: n
   state.hosts = state.hosts.filter((host) => host !== failure.actor && !state.lost.has(host));
   const hosts = new Set(state.hosts);
   state.halting = new Set(hosts);
+  for (const host of state.leaving) if (!hosts.has(host)) state.leaving.delete(host);
   // A link of an ended process may break late: by then its actor may have come back in another.
   const gone = [...state.urls.keys()].filter((id) => !hosts.has(id));
   for (const id of gone) state.urls.delete(id);
@@ -108,7 +109,19 @@ export function beginRestart(state: ControllerState, failure: RunFailure, now: n
   return [
     { kind: "disconnect", peers: gone, reason: `attempt ${state.attempt} begins`, below: state.attempt },
     ...haltEvaluator(state),
-    ...["step", "saving", "starting", "configuring", "restoring", "regrouping", "lost", "broken"].map((
+    ...[
+      "step",
+      "saving",
+      "starting",
+      "configuring",
+      "restoring",
+      "regrouping",
+      "lost",
+      "broken",
+      "restart",
+      "halting",
+      "hosts",
+    ].map((
       name,
     ): Effect => ({
       kind: "cancel-timer",
@@ -125,6 +138,11 @@ export function countsWhileHalting(state: ControllerState, message: Message, fro
   // A host may come at any time: one that joins, or the local one anew.
   if (message.type === "host-ready" || message.type === "hello" && message.role === "host") return true;
   return state.hosts.includes(from);
+}
+
+/** Whether all actors may start anew: every host has ended those of before, and the local host is there. */
+export function mayStart(state: ControllerState): boolean {
+  return state.phase === "halting" && state.halting.size === 0 && state.hosts.includes(actorIds.localHost);
 }
 
 /** A host is done ending its actors, or is gone. Whether all are. */

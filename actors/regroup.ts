@@ -5,7 +5,7 @@
  */
 import type { TrainConfig } from "../config.ts";
 import type { Message } from "../wire/messages.ts";
-import { awaitedByEpoch, type ControllerOptions, type ControllerState } from "./controller_state.ts";
+import { awaitedByEpoch, type ControllerOptions, type ControllerState, isPlaced } from "./controller_state.ts";
 import type { RunFailure } from "./events.ts";
 import type { Effect } from "./runtime/behavior.ts";
 import { actorIds, freeTrainerIds, type Placement, seatReplicas, trainersFor } from "./seats.ts";
@@ -27,6 +27,8 @@ export interface Newcomer {
 /** Whose answers a new epoch waits for. */
 export interface Regrouping {
   readonly waiting: Set<string>;
+  /** Newcomers that it has let in. */
+  readonly admitted: readonly string[];
 }
 
 /** What changes with an epoch. */
@@ -38,8 +40,6 @@ export interface Change {
   readonly hosts?: readonly string[];
   /** Newcomers that get replicas. */
   readonly admitted?: readonly string[];
-  /** Actors between which a link broke, and that live. */
-  readonly relinked?: readonly string[];
 }
 
 /** Losses in a row without a new step that are mended one by one; after that all actors start anew. */
@@ -65,50 +65,56 @@ export function allGone(
   return { hosts: all, lost: [...new Set([...lost, ...[...all, ...unheard].flatMap((id) => goneWith(state, id))])] };
 }
 
-/** Whether a loss can be mended while the others keep what they have; `losses` in a row were without a new step. */
-export function mayMend(state: ControllerState, actor: string, losses: number): boolean {
+/**
+ * Whether a loss can be mended while the others keep what they have: `gone` are all who are gone, none when only a link is;
+ * `losses` in a row were without a new step.
+ */
+export function mayMend(
+  state: ControllerState,
+  { actor, gone, losses }: { actor: string; gone: readonly string[]; losses: number },
+): boolean {
   const underWay = state.phase === "training" || state.phase === "regrouping";
   if (!underWay || losses >= mendsMax) return false;
-  const known = state.hosts.includes(actor) || state.placements.some(({ id }) => id === actor);
-  const gone = [...goneWith(state, actor), ...allGone(state, {}).lost];
-  return known && state.seats.some(({ id }) => !gone.includes(id));
+  const known = state.hosts.includes(actor) || isPlaced(state, actor);
+  const all = [...gone, ...allGone(state, {}).lost];
+  // Who was let in and has not answered yet may lack the last step that counts.
+  const { admitted, waiting } = state.regrouping;
+  const unsure = state.phase === "regrouping" ? admitted.filter((id) => waiting.has(id)) : [];
+  return known && state.seats.some(({ id }) => !all.includes(id) && !unsure.includes(id));
 }
 
-/** Begins an epoch; its first step waits for {@linkcode regroupedBy}. */
+/** Begins an epoch; its first step waits until {@linkcode epochStands}. */
 export function beginEpoch(
   state: ControllerState,
   change: Change,
   { config, now }: { config: TrainConfig; now: number },
 ): Effect[] {
-  const { lost = [], hosts = [], admitted = [], relinked = [] } = change;
+  const { lost = [], hosts = [], admitted = [] } = change;
   const epoch = state.epoch = ++state.attempt;
+  const before = state.phase === "regrouping" ? state.regrouping : undefined;
   state.phase = "regrouping";
   state.stepping = false;
   state.held = false;
-  for (const each of [state.reports, state.perplexity, state.broken]) each.clear();
+  for (const each of [state.reports, state.perplexity]) each.clear();
   state.hosts = state.hosts.filter((host) => !hosts.includes(host));
   const gone = [...new Set([...lost, ...hosts])];
   for (const id of gone) forget(state, id);
-  const unsaved = dropSaving(state, gone);
-  const seated = [...state.seats.map(({ id }) => id).filter((id) => !gone.includes(id)), ...admitted];
-  state.seats = seatReplicas(config.replicas, seated);
+  const unsaved = dropSaving(state);
+  const unseated = leaveOut(state, { before, gone, now });
+  const kept = state.seats.map(({ id }) => id).filter((id) => !gone.includes(id) && !unseated.includes(id));
+  state.seats = seatReplicas(config.replicas, [...kept, ...admitted]);
   for (const id of admitted) state.joining.delete(id);
   const starts = replace(state, lost, { config, now });
-  const steppers = state.placements.map(({ id }) => id).filter((id) => state.ready.has(id) && !state.joining.has(id));
-  state.regrouping = { waiting: new Set(steppers) };
+  // Who is configured hears of it, whether it has answered that or not.
+  const configured = state.placements.map(({ id }) => id).filter((id) => state.urls.has(id));
+  const steppers = configured.filter((id) => !state.joining.has(id));
+  state.regrouping = { waiting: new Set(steppers), admitted };
   // Who was following starts over: what it waits for may never come.
-  const followers = [...state.joining].filter(([, newcomer]) => isFollowing(newcomer));
-  for (const [, newcomer] of followers) Object.assign(newcomer, { stage: "ready", since: now });
-  const regroup = (to: string): Message => ({
-    type: "regroup",
-    epoch,
-    step: state.step,
-    trainers: state.seats.map((seat) => ({ ...seat })),
-    gone: [
-      ...gone.map((actor) => ({ actor, below: epoch })),
-      ...(relinked.includes(to) ? relinked.filter((id) => id !== to).map((actor) => ({ actor, below: 0 })) : []),
-    ],
-  });
+  const newcomers = [...state.joining].filter(([id, { stage }]) => stage !== "starting" && state.urls.has(id));
+  for (const [, newcomer] of newcomers) {
+    if (isFollowing(newcomer)) Object.assign(newcomer, { stage: "ready", since: now });
+  }
+  const regroup = regroupOrders(state, gone);
   return [
     { kind: "disconnect", peers: gone, reason: `epoch ${epoch} begins`, below: epoch },
     ...["step", "broken", ...(state.lost.size === 0 ? ["lost"] : [])].map((name): Effect => ({
@@ -117,9 +123,46 @@ export function beginEpoch(
     })),
     ...unsaved,
     ...starts,
-    ...[...steppers, ...followers.map(([id]) => id)].map((to): Effect => ({ kind: "send", to, message: regroup(to) })),
+    ...[...steppers, ...newcomers.map(([id]) => id)].map(regroup),
     alarm("regrouping", config.cluster.stepTimeoutMs),
   ];
+}
+
+/** Tells one actor of the epoch; links that broke between two that live are made anew by both. */
+function regroupOrders(state: ControllerState, gone: readonly string[]): (to: string) => Effect {
+  const { epoch, step } = state;
+  const trainers = state.seats.map((seat) => ({ ...seat }));
+  const pairs = [...state.broken.values()].filter((pair) => pair.every((id) => state.urls.has(id)));
+  state.broken.clear();
+  return (to) => {
+    const others = pairs.flatMap((pair) => pair.includes(to) ? pair.filter((id) => id !== to) : []);
+    const message: Message = {
+      type: "regroup",
+      epoch,
+      step,
+      trainers,
+      gone: [
+        ...gone.map((actor) => ({ actor, below: epoch })),
+        ...[...new Set(others)].map((actor) => ({ actor, below: 0 })),
+      ],
+    };
+    return { kind: "send", to, message };
+  };
+}
+
+/**
+ * Newcomers that the epoch before has let in, and that have not answered it, follow on if others are seated: what they
+ * still wait for may have gone with somebody.
+ */
+function leaveOut(
+  state: ControllerState,
+  { before, gone, now }: { before: Regrouping | undefined; gone: readonly string[]; now: number },
+): string[] {
+  const late = (before?.admitted ?? []).filter((id) => before?.waiting.has(id) && !gone.includes(id));
+  const others = state.seats.some(({ id }) => !late.includes(id) && !gone.includes(id));
+  if (!others) return [];
+  for (const id of late) state.joining.set(id, { stage: "ready", followed: -1, failures: 0, since: now });
+  return late;
 }
 
 /** Begins the steps of the epoch, when nobody is waited for any more; undefined before. */
@@ -177,14 +220,17 @@ export function atBorder(state: ControllerState, now: number): { effects: Effect
 
 /** The newcomers that have followed so far that they can take part in the next step; all who follow, or none. */
 export function caughtUp(state: ControllerState): string[] {
-  const following = [...state.joining].filter(([id, newcomer]) => isFollowing(newcomer) && !state.lost.has(id));
+  // What those who are let in have still to follow may go with whoever is lost.
+  if (state.lost.size > 0) return [];
+  const following = [...state.joining].filter(([, newcomer]) => isFollowing(newcomer));
   const all = following.every(([, { stage, followed }]) => stage === "observing" && followed >= state.step - 2);
   return all ? following.map(([id]) => id) : [];
 }
 
 /** Those who get the sums of the step beside the trainers that take it. */
-export function observers(state: ControllerState): string[] {
-  return [...state.joining].filter(([, newcomer]) => isFollowing(newcomer)).map(([id]) => id);
+export function observers(state: ControllerState): { id: string; attempt: number }[] {
+  return [...state.joining].filter(([, newcomer]) => isFollowing(newcomer))
+    .map(([id]) => ({ id, attempt: state.starts.get(id) ?? 0 }));
 }
 
 /** A newcomer's word that its state is that after `step`; words of an earlier epoch are void. */
@@ -281,10 +327,9 @@ export function startLocal(state: ControllerState, { cluster }: TrainConfig): Ef
   });
 }
 
-/** A checkpoint that lacks its writer or the trainer that gives it is taken anew at the next border. */
-function dropSaving(state: ControllerState, gone: readonly string[]): Effect[] {
+/** A checkpoint that is not on disk yet may lack parts for good: it is taken anew at the next border. */
+function dropSaving(state: ControllerState): Effect[] {
   if (state.saving === undefined) return [];
-  if (!gone.includes(actorIds.checkpointer) && !gone.includes(state.savedBy)) return [];
   state.saving = undefined;
   state.heldBack = false;
   state.owed = true;
@@ -296,5 +341,5 @@ function forget(state: ControllerState, id: string): void {
     each.delete(id);
   }
   // A link that broke with its end says nothing of the process that comes in its place.
-  for (const [actor, teller] of state.broken) if (actor === id || teller === id) state.broken.delete(actor);
+  for (const [key, pair] of state.broken) if (pair.includes(id)) state.broken.delete(key);
 }

@@ -3,6 +3,7 @@
  */
 import type { ControllerOptions, ControllerPorts, ControllerState } from "./controller_state.ts";
 import { leftInPeace } from "./host.ts";
+import { haltEvaluator, startEvaluator } from "./probing.ts";
 import { countRestart } from "./recovery.ts";
 import {
   allGone,
@@ -34,7 +35,8 @@ export class RegroupDriver {
     const effects = fillUp(state, this.options, this.ports.now());
     const actors = state.placements.filter((placement) => !placed.has(placement));
     if (actors.length > 0) this.ports.emit({ kind: "joining", actors, attempt: state.attempt });
-    return [...local, ...effects];
+    const evaluator = local.length > 0 ? startEvaluator(state, this.options.config) : [];
+    return [...local, ...evaluator, ...effects];
   }
 
   /** A newcomer tells how far it is. */
@@ -66,8 +68,15 @@ export class RegroupDriver {
       trainers: state.seats.map(({ id }) => id),
       attempt: state.attempt,
     });
-    if (hosts.includes(actorIds.localHost)) this.ports.replaceLocalHost?.();
-    return [...stops, ...effects, ...this.fillUp(state), ...this.whenEpochStands(state)];
+    const local = hosts.includes(actorIds.localHost);
+    if (local) this.ports.replaceLocalHost?.();
+    return [
+      ...stops,
+      ...effects,
+      ...(local ? haltEvaluator(state) : []),
+      ...this.fillUp(state),
+      ...this.whenEpochStands(state),
+    ];
   }
 
   /** The epoch's first step begins when nobody is waited for any more. */

@@ -7,7 +7,7 @@ import { parseConfig, type TrainConfig } from "../config.ts";
 import { assignWorld, type ReplicaScores } from "../swav/assign.ts";
 import { f32FromWire, toWire } from "../wire/tensor.ts";
 import type { Message } from "../wire/messages.ts";
-import { cutOff, lacks, regrouped, type Seat } from "./membership.ts";
+import { cutOff, lacks, lostPeer, regrouped, type Seat } from "./membership.ts";
 import type { Behavior, Effect } from "./runtime/behavior.ts";
 import { actorIds } from "./seats.ts";
 
@@ -44,6 +44,7 @@ export function sinkhornBehavior(): Behavior<SinkhornState> {
         state.steps.clear();
         return [state, [...cutOff(message), regrouped(message.epoch)]];
       }
+      if (message.type === "peer-down") return [state, lostPeer(message)];
       if (message.type === "inquire") {
         return [state, message.epoch === state.epoch ? [lacks(state.epoch, missingFrom(state))] : []];
       }

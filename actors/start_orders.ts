@@ -65,9 +65,8 @@ export function configureOrders(state: ControllerState, options: ControllerOptio
 
 /** Has the state before step `state.step` written, as one of the trainers has it. */
 export function saveOrders(state: ControllerState): Effect[] {
-  const { step, plateau, seats: [{ id: by }] } = state;
-  state.savedBy = by;
-  const message: Message = { type: "save", step, by, progress: { plateau }, pinned: pinnedSteps(state) };
+  const { step, epoch, plateau, seats: [{ id: by }] } = state;
+  const message: Message = { type: "save", step, epoch, by, progress: { plateau }, pinned: pinnedSteps(state) };
   return [by, actorIds.checkpointer].map((to): Effect => ({ kind: "send", to, message }));
 }
 

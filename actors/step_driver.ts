@@ -89,10 +89,10 @@ export class StepDriver {
   /** Who comes or goes at the border before the step, if anybody does. */
   #membershipChange(state: ControllerState): Change | undefined {
     const { hosts, lost } = allGone(state, { hosts: [...state.leaving].filter((host) => state.hosts.includes(host)) });
-    const admitted = caughtUp(state).filter((id) => !lost.includes(id));
-    const stays = admitted.length > 0 || state.seats.some(({ id }) => !lost.includes(id));
+    const admitted = caughtUp(state);
+    const stays = state.seats.some(({ id }) => !lost.includes(id));
     // A host that holds all replicas is needed until it is gone.
-    if (state.leaving.size > 0 && hosts.length > 0 && stays) return { hosts, lost, admitted };
+    if (state.leaving.size > 0 && hosts.length > 0 && stays) return { hosts, lost };
     return admitted.length > 0 ? { admitted } : undefined;
   }
 
@@ -106,13 +106,17 @@ export class StepDriver {
   /** A checkpoint is on disk. */
   saved(state: ControllerState, saved: { step: number; folder: string; digest: string }): Effect[] {
     const { step, folder, digest } = saved;
-    state.saved = { step, folder, digest };
+    const cancels: Effect[] = state.saving === step ? [{ kind: "cancel-timer", name: "saving" }] : [];
     if (state.saving === step) state.saving = undefined;
+    // Told late by one that had been given up: a newer one is known.
+    if (state.saved !== undefined && step <= state.saved.step) return cancels;
+    state.saved = { step, folder, digest };
+    state.owed = false;
     this.ports.emit({ kind: "saved", step, folder, digest });
     const last = state.interrupted || state.step >= state.steps;
     const waiting = state.phase === "training" && (state.heldBack || !state.stepping && last);
     const probe = probing.snapshotSaved(state, saved, this);
-    return [{ kind: "cancel-timer", name: "saving" }, ...probe, ...(waiting ? this.next(state) : [])];
+    return [...cancels, ...probe, ...(waiting ? this.next(state) : [])];
   }
 
   /** A trainer has prepared the step. */
@@ -160,7 +164,7 @@ export class StepDriver {
 
   #commits(state: ControllerState): Effect[] {
     const { step, epoch, learningRate } = state;
-    const all = [...state.seats.map(({ id }) => id), ...observers(state)];
+    const all = [...state.seats, ...observers(state)].map(({ id }) => id);
     return all.map((to): Effect => ({ kind: "send", to, message: { type: "commit", step, epoch, learningRate } }));
   }
 }

@@ -6,7 +6,7 @@ import { JoinAccumulator } from "../collectives/join.ts";
 import { TreeAccumulator } from "../collectives/tree.ts";
 import type { Message } from "../wire/messages.ts";
 import { f32FromWire, toWire } from "../wire/tensor.ts";
-import { cutOff, lacks, regrouped, type Seat } from "./membership.ts";
+import { cutOff, lacks, lostPeer, regrouped, type Seat } from "./membership.ts";
 import type { Behavior, Effect } from "./runtime/behavior.ts";
 
 /** Most sums under way at once; a run needs a few per layer and slice. */
@@ -46,6 +46,8 @@ export function syncBehavior(): Behavior<SyncState> {
           return [state, [...cutOff(message), regrouped(message.epoch)]];
         case "contribute":
           return [state, message.epoch === state.epoch ? add(state, message, from) : []];
+        case "peer-down":
+          return [state, lostPeer(message)];
         case "inquire":
           return [state, message.epoch === state.epoch ? [lacks(state.epoch, missingFrom(state))] : []];
         default:
@@ -78,14 +80,22 @@ function add({ epoch, sums }: SyncState, message: Extract<Message, { type: "cont
     throw new RangeError(`Parameter sync holds ${pendingMax} unfinished sums, the latest ${key}`);
   }
   sums.set(key, sum);
-  for (const receiver of [from, ...observers]) sum.receivers.add(receiver);
+  for (const receiver of [from, ...observers.map(({ id }) => id)]) sum.receivers.add(receiver);
+  // Their addresses come from the controller, maybe later than this: what an earlier start had is not theirs.
+  const fences = observers.map(({ id, attempt }): Effect => ({
+    kind: "disconnect",
+    peers: [id],
+    reason: `start ${attempt} of it counts`,
+    below: attempt,
+  }));
   const total = sum.accumulator.add({ low, high }, values);
-  if (total === undefined) return [];
+  if (total === undefined) return fences;
   sums.delete(key);
   const reduced = toWire(total);
-  return [...sum.receivers].map((to): Effect => ({
+  const sends = [...sum.receivers].map((to): Effect => ({
     kind: "send",
     to,
     message: { type: "reduced", key, epoch, values: reduced },
   }));
+  return [...fences, ...sends];
 }

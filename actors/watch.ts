@@ -2,7 +2,7 @@
  * Who is late, silent or lost, and the failure that it makes; timers as messages to oneself. Pure functions of the
  * controller's memory.
  */
-import { type ControllerState, tailOf, type waitOf } from "./controller_state.ts";
+import { type ControllerState, isPlaced, tailOf, type waitOf } from "./controller_state.ts";
 import type { RunFailure } from "./events.ts";
 import type { Message } from "../wire/messages.ts";
 import type { Effect } from "./runtime/behavior.ts";
@@ -10,8 +10,8 @@ import { actorIds } from "./seats.ts";
 
 /** A failure before it is known where the actor was. */
 export interface Cause extends Omit<RunFailure, "host"> {
-  /** The actors live; only the link between them is gone. */
-  readonly relinked?: readonly string[];
+  /** Whether all live, and only a link between two of them is gone. @default false */
+  readonly linkOnly?: boolean;
 }
 
 /** Longest silence of an actor's main thread before it counts as frozen. */
@@ -32,12 +32,16 @@ export function troubleOf(
   message: Message,
   from: string,
 ): { readonly cause?: Cause; readonly effects: Effect[] } {
+  const known = (id: string) => isPlaced(state, id) || state.hosts.includes(id) || id === actorIds.localHost;
   switch (message.type) {
     case "failed":
+      // The last words of one that was left out.
+      if (!known(from)) return { effects: [] };
       return { cause: { actor: from, error: message.error, lines: message.logTail.slice(-20) }, effects: [] };
     case "actor-exited": {
       // The end of a process that another has replaced.
       if ((message.attempt ?? Infinity) < (state.starts.get(message.actor) ?? 0)) return { effects: [] };
+      if (!known(message.actor)) return { effects: [] };
       state.tails.set(message.actor, message.lines);
       const error = `its process ended with exit code ${message.code}`;
       return { cause: { actor: message.actor, error, lines: message.lines }, effects: [] };
@@ -48,8 +52,9 @@ export function troubleOf(
       state.lost.set(message.peer, message.reason);
       return { effects: [alarm("lost", lostLinkGraceMs)] };
     case "unreachable":
-      if (state.phase !== "training" || !state.urls.has(from)) return { effects: [] };
-      if (state.urls.has(message.peer)) state.broken.set(message.peer, from);
+      if (state.phase !== "training" && state.phase !== "regrouping") return { effects: [] };
+      if (!state.urls.has(from) || !state.urls.has(message.peer)) return { effects: [] };
+      state.broken.set([message.peer, from].sort().join(" "), [message.peer, from]);
       return { effects: [alarm("broken", lostLinkGraceMs)] };
     case "leaving":
       if (state.hosts.includes(from)) state.leaving.add(from);
@@ -131,10 +136,9 @@ export function lostCause(state: ControllerState): Cause | undefined {
 
 /** The failure of the first link between two actors that broke while both live. */
 export function brokenCause(state: ControllerState): Cause | undefined {
-  for (const [actor, teller] of state.broken) {
+  for (const [actor, teller] of state.broken.values()) {
     if (!state.urls.has(actor) || !state.urls.has(teller)) continue;
-    const error = `its link to ${teller} broke`;
-    return { actor, error, lines: tailOf(state, actor), relinked: [actor, teller] };
+    return { actor, error: `its link to ${teller} broke`, lines: tailOf(state, actor), linkOnly: true };
   }
 }
 

@@ -4,7 +4,7 @@
  */
 import { runCluster, type RunOutcome } from "../actors/cluster.ts";
 import type { RunEvent } from "../actors/events.ts";
-import type { Journal } from "../actors/adopt.ts";
+import { journalOf } from "../actors/adopt.ts";
 import { readCommits, readNotes, RunFiles, startsOf } from "../actors/run_files.ts";
 import { runFolder } from "../actors/run_identity.ts";
 import type { TrainConfig } from "../config.ts";
@@ -71,7 +71,9 @@ export async function runToTheEnd(settings: RunSettings): Promise<RunOutcome> {
       attempt,
       hostsMs: settings.hostsMs,
       rejoinMs: settings.rejoinMs,
-      adopt: settings.adopts ? readJournal(runFolder(config)) : undefined,
+      adopt: settings.adopts
+        ? journalOf(readNotes(runFolder(config)).map(({ event }) => event), readCommits(runFolder(config)).at(-1))
+        : undefined,
       choices: kernels?.choices,
       signal,
       onListening: settings.onListening,
@@ -83,13 +85,6 @@ export async function runToTheEnd(settings: RunSettings): Promise<RunOutcome> {
   } finally {
     files.close();
   }
-}
-
-/** What a run's folder tells a controller that goes on with living actors; undefined before the first commit. */
-function readJournal(folder: string): Journal | undefined {
-  const commit = readCommits(folder).at(-1);
-  const saved = readNotes(folder).findLast(({ event }) => event.kind === "saved")?.event;
-  return commit?.run && { commit, ...(saved?.kind === "saved" ? { saved } : {}) };
 }
 
 /** The kernels of all trainers: those of the first one's adapter, which is on this machine. */

@@ -70,8 +70,8 @@ export const samples: readonly Message[] = [
   { type: "reduced", epoch: 0, key: "bn/3", values: tensor },
   { type: "scores", epoch: 0, step: 1, replica: 2, batch: 3, rows: 4, values: tensor },
   { type: "codes", epoch: 0, step: 1, replica: 2, values: toWire(new Uint16Array(4), [4]) },
-  { type: "save", by: "trainer-0", step: 3, progress: { losses: [1, 2, 3] } },
-  { type: "snapshot-part", step: 3, part },
+  { type: "save", epoch: 0, by: "trainer-0", step: 3, progress: { losses: [1, 2, 3] } },
+  { type: "snapshot-part", epoch: 0, step: 3, part },
   { type: "loaded", step: 3, digest: "0".repeat(64), progress: {}, notes: ["skipped one"] },
 ];
 

@@ -13,7 +13,9 @@ if (![seeds, from].every((count) => Number.isInteger(count) && count >= 0)) {
 }
 const calm = await simulate(0, { blowsMax: 0 });
 const start = performance.now();
-let failed = 0, blows = 0, restarts = 0, epochs = 0, adoptions = 0;
+/** A run that takes longer has waited for a deadline. */
+const slowMs = 25_000;
+let slow = 0, failed = 0, blows = 0, restarts = 0, epochs = 0, adoptions = 0;
 for (let seed = from; seed < from + seeds; seed++) {
   const found = await simulate(seed);
   if (args.trace) console.log(found.lines.join("\n"));
@@ -23,6 +25,10 @@ for (let seed = from; seed < from + seeds; seed++) {
   restarts += found.restarts;
   epochs += found.epochs;
   adoptions += found.adoptions;
+  if (found.virtualMs > slowMs) slow++;
+  if (args.trace !== true && found.virtualMs > slowMs) {
+    console.log(`seed ${seed} took ${found.virtualMs.toFixed(0)} virtual ms`);
+  }
   if (same && found.faults.length === 0) continue;
   failed++;
   console.log(
@@ -31,7 +37,7 @@ for (let seed = from; seed < from + seeds; seed++) {
 }
 const seconds = (performance.now() - start) / 1000;
 console.log(
-  `${seeds} seeds, ${blows} blows, ${epochs} membership epochs, ${adoptions} controllers taken over from, ${restarts} restarts of all, ${failed} failed; ${
+  `${seeds} seeds, ${blows} blows, ${epochs} membership epochs, ${adoptions} controllers taken over from, ${restarts} restarts of all, ${slow} slow, ${failed} failed; ${
     seconds.toFixed(1)
   } s`,
 );

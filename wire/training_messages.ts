@@ -18,6 +18,9 @@ const epoch = z.number().int().min(0);
 /** Who carries which replicas: `[low, high)`. */
 const trainerSeat = z.strictObject({ id: actor, low: replica, high: replica });
 
+/** A trainer without replicas that follows, and the number of its start. */
+const observer = z.strictObject({ id: actor, attempt: z.int().min(0) });
+
 /** An image that could not be read and the one that took its place. */
 const replacedImage = z.strictObject({ file: text, replacement: text, error: text });
 
@@ -99,7 +102,7 @@ export const lifeMessages = {
     step,
     epoch,
     learningRate: z.number(),
-    observers: z.array(actor).max(4096).optional(),
+    observers: z.array(observer).max(4096).optional(),
   }),
   /** Controller → sync shards and Sinkhorn coordinator: the step is late; whose part is missing? */
   "inquire": z.strictObject({ epoch }),
@@ -176,7 +179,7 @@ export const exchangeMessages = {
     key: z.string().max(256),
     epoch,
     join: z.boolean().optional(),
-    observers: z.array(actor).max(4096).optional(),
+    observers: z.array(observer).max(4096).optional(),
     slots: replica,
     low: replica,
     high: replica,
@@ -195,15 +198,16 @@ export const checkpointMessages = {
   /** Controller → trainer `by` and checkpointer: keep the state before step `step`. */
   "save": z.strictObject({
     step,
+    epoch,
     by: actor,
     progress: z.record(z.string(), z.unknown()),
     /** Steps whose checkpoints are still read, and must not make room for this one. */
     pinned: z.array(step).max(8).optional(),
   }),
   /** Trainer → checkpointer. */
-  "snapshot-part": z.strictObject({ step, part: namedTensor }),
+  "snapshot-part": z.strictObject({ step, epoch, part: namedTensor }),
   /** Trainer → checkpointer: `parts` tensors were sent. */
-  "snapshot-end": z.strictObject({ step, parts: z.number().int().min(0) }),
+  "snapshot-end": z.strictObject({ step, epoch, parts: z.number().int().min(0) }),
   /** Checkpointer → controller. */
   "saved": z.strictObject({ step, folder: text, digest: z.string().length(64) }),
   /** Controller → checkpointer: read the newest valid checkpoint, or that of a step, and send it to the trainers. */

@@ -49,6 +49,8 @@ export class Engine {
   #prepared: { readonly step: number; readonly update: PreparedStep } | undefined;
   /** The state here is that before this step; undefined for a trainer that has none yet. */
   #next: number | undefined;
+  /** The newest epoch that was heard of: what is still to be done for an earlier one is void. */
+  #epoch = 0;
   readonly #state = new IncomingState();
   readonly #batches: Batches;
   /** Orders not yet carried out, as one chain. */
@@ -81,6 +83,7 @@ export class Engine {
 
   /** Whoever waits for other actors waits in vain; but a trainer that is let in has commits to catch up with first. */
   #endEpoch({ epoch, trainers }: Order<"regroup">): void {
+    this.#epoch = Math.max(this.#epoch, epoch);
     const reason = `epoch ${epoch} begins`;
     this.#seat?.peers.end(reason);
     this.#batches.end(reason);
@@ -100,7 +103,7 @@ export class Engine {
       case "regroup":
         return this.#regroup(message);
       case "save":
-        return await this.#save(message.step);
+        return await this.#save(message);
       case "share-state":
         return await this.#shareState(message);
       case "observe":
@@ -136,7 +139,7 @@ export class Engine {
 
   async #step({ step, epoch, learningRate, observers = [] }: Order<"step">): Promise<void> {
     const session = this.#configured(), seat = this.#seat;
-    if (seat === undefined || seat.epoch !== epoch) return;
+    if (seat === undefined || seat.epoch !== epoch || epoch < this.#epoch) return;
     if (this.#next !== step) throw new RangeError(`Cannot take step ${step}: the state here is before ${this.#next}`);
     const { config, device, method, lossScale } = session;
     const { replicas } = seat;
@@ -218,6 +221,8 @@ export class Engine {
 
   /** Brings the state to that before the epoch's first step, and takes the place that the epoch gives. */
   #regroup({ epoch, step, trainers }: Order<"regroup">): void {
+    // Another has begun meanwhile, before the same step.
+    if (epoch < this.#epoch) return;
     const prepared = this.#prepared;
     this.#prepared = undefined;
     if (prepared !== undefined && prepared.step + 1 === step) {
@@ -234,14 +239,15 @@ export class Engine {
     this.#ports.send({ type: "regrouped", epoch });
   }
 
-  async #save(step: number): Promise<void> {
+  async #save({ step, epoch }: Order<"save">): Promise<void> {
+    if (epoch < this.#epoch) return;
     const parts = await snapshot(this.#configured());
-    for (const part of parts) this.#ports.send({ type: "snapshot-part", step, part });
-    this.#ports.send({ type: "snapshot-end", step, parts: parts.length });
+    for (const part of parts) this.#ports.send({ type: "snapshot-part", step, epoch, part });
+    this.#ports.send({ type: "snapshot-end", step, epoch, parts: parts.length });
   }
 
   async #shareState({ step, epoch, to }: Order<"share-state">): Promise<void> {
-    if (this.#next !== step) return;
+    if (this.#next !== step || epoch < this.#epoch) return;
     const parts = (await snapshot(this.#configured())).map((part) => ({ part, sha256: partDigest(part) }));
     for (const [index, each] of to.entries()) {
       // What is sent may be taken out of this thread's memory: all receivers but the last get a copy.
@@ -253,7 +259,7 @@ export class Engine {
 
   async #observe({ step, epoch }: Order<"observe">): Promise<void> {
     const { config } = this.#configured();
-    if (this.#seat !== undefined) return;
+    if (this.#seat !== undefined || epoch < this.#epoch) return;
     this.#followed?.begin(epoch);
     this.#restore({ step, epoch }, await this.#state.arrived({ step, epoch }, config.cluster.startTimeoutMs));
   }

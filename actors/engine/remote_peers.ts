@@ -26,6 +26,12 @@ export interface RemotePeersOptions {
   readonly timeoutMs: number;
 }
 
+/** A trainer without replicas that follows, and the number of its start. */
+export interface Observer {
+  readonly id: string;
+  readonly attempt: number;
+}
+
 /** Why a wait ended before its time: who takes part has changed, and the step is void. */
 export class EpochOver extends Error {
   override readonly name = "EpochOver";
@@ -41,7 +47,7 @@ interface PendingSum {
 /** Sums and assignments that reach over trainers, until {@linkcode RemotePeers.end}. */
 export class RemotePeers implements Assigner {
   /** Trainers without replicas that get the sums of gradients and of what replicas share. */
-  observers: readonly string[] = [];
+  observers: readonly Observer[] = [];
   readonly #options: RemotePeersOptions;
   readonly #waits = new Set<PromiseWithResolvers<Vector>>();
   readonly #sums = new Map<string, PendingSum>();
@@ -157,7 +163,7 @@ export class RemotePeers implements Assigner {
       epoch: this.#options.epoch,
       ...range,
       ...(join ? { join } : {}),
-      ...(observed ? { observers: [...this.observers] } : {}),
+      ...(observed ? { observers: this.observers.map((observer) => ({ ...observer })) } : {}),
       values: toWire(values),
     });
   }

@@ -24,7 +24,7 @@ export type Effect =
   | { kind: "cancel-timer"; name: string }
   /**
    * Ends all links to these actors, whose loss is then no news; what comes of them later finds new links, unless it is older
-   * than start number `below`.
+   * than start number `below`. Where that start is known already, nothing happens.
    */
   | { kind: "disconnect"; peers: readonly ActorId[]; reason: string; below?: number }
   | { kind: "log"; level: LogLevel; text: string }

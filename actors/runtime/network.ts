@@ -71,6 +71,8 @@ export class LinkNetwork implements Network {
   readonly #lowest = new Map<ActorId, number>();
   /** Lost peers that somebody looks for: what is sent to them is dropped. */
   readonly #away = new Set<ActorId>();
+  /** How often each peer was disconnected: a connection that was under way then is not for its successor. */
+  readonly #cuts = new Map<ActorId, number>();
   /** Asked when a peer is lost; true when it is looked for, so that its loss is no news until {@linkcode LinkNetwork.giveUp}. */
   onLost: ((peer: ActorId, reason: string) => boolean) | undefined;
   #closed = false;
@@ -137,10 +139,18 @@ export class LinkNetwork implements Network {
   }
 
   disconnect(peer: ActorId, reason: string, below = 0): void {
+    // That start is known already.
+    if (below > 0 && below <= this.lowestOf(peer)) return;
     this.#lowest.set(peer, Math.max(below, this.lowestOf(peer)));
     this.#waiting.get(peer)?.cancelDeadline();
     this.#waiting.delete(peer);
     this.#urls.delete(peer);
+    this.#cut(peer, reason);
+  }
+
+  /** Ends all links to `peer`; what waits for one waits on. */
+  #cut(peer: ActorId, reason: string): void {
+    this.#cuts.set(peer, (this.#cuts.get(peer) ?? 0) + 1);
     this.#down.delete(peer);
     const links = this.#links.get(peer) ?? [];
     this.#links.delete(peer);
@@ -179,8 +189,16 @@ export class LinkNetwork implements Network {
     const refused = this.#refused(message.type, link.peer);
     if (refused !== undefined) return link.close(refused);
     if (message.type === "directory") {
-      for (const { id, url, attempt = 0 } of message.actors) {
-        this.#lowest.set(id, Math.max(attempt, this.lowestOf(id)));
+      for (const { id, url, attempt = this.lowestOf(id) } of message.actors) {
+        // Told before it was replaced.
+        if (attempt < this.lowestOf(id)) continue;
+        // What is linked under this name is an earlier start, and so is what was lost.
+        if (attempt > this.lowestOf(id)) {
+          this.#lowest.set(id, attempt);
+          this.#cut(id, `start ${attempt} of it counts`);
+        }
+        // The controller says that it lives: a link that was lost is made anew with the next message.
+        this.#down.delete(id);
         this.addUrl(id, url);
       }
     }
@@ -229,15 +247,24 @@ export class LinkNetwork implements Network {
     const url = this.#urls.get(peer);
     if (waiting === undefined || waiting.connecting || url === undefined) return;
     waiting.connecting = true;
+    const cuts = this.#cuts.get(peer);
+    const settle = (action: () => void) => {
+      if (this.#cuts.get(peer) === cuts) return action();
+      // Who listened there is gone; whoever has its name now is asked anew.
+      waiting.connecting = false;
+      this.#connect(peer);
+    };
     this.#options.connect(peer, url).then((link) => {
-      if (link.peer !== peer) {
+      if (this.#cuts.get(peer) !== cuts) link.close(`${peer} is another now`);
+      settle(() => {
+        if (link.peer === peer) return this.adopt(link);
         link.close(`expected ${peer}, found ${link.peer}`);
-        return this.#lose(peer, `${link.peer} answers at its address`);
-      }
-      this.adopt(link);
-    }, (error) => {
-      if (this.#waiting.get(peer) === waiting) this.#lose(peer, errorText(error));
-    });
+        this.#lose(peer, `${link.peer} answers at its address`);
+      });
+    }, (error) =>
+      settle(() => {
+        if (this.#waiting.get(peer) === waiting) this.#lose(peer, errorText(error));
+      }));
   }
 
   /** Reports the loss of a peer that was looked for in vain. */

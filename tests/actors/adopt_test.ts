@@ -1,5 +1,6 @@
 /** A controller that is started anew and the actors of the one before it, driven by hand. */
 import { assert, assertEquals } from "@std/assert";
+import { journalOf } from "../../actors/adopt.ts";
 import { controllerBehavior } from "../../actors/controller.ts";
 import type { RunEvent } from "../../actors/events.ts";
 import type { Effect } from "../../actors/runtime/behavior.ts";
@@ -25,7 +26,13 @@ function second() {
   const events: RunEvent[] = [];
   const saved = { step: 4, folder: "/step-4", digest };
   const behavior = controllerBehavior(
-    { config, hosts: 1, resume: {}, attempt: 20, adopt: { commit, saved } },
+    {
+      config,
+      hosts: 1,
+      resume: {},
+      attempt: 20,
+      adopt: { commit, saved, ready: new Set([1]), seated: ["trainer-0", "trainer-1"] },
+    },
     { emit: (event) => events.push(event), now: () => 1 },
   );
   const [state, begun] = behavior.init();
@@ -123,4 +130,41 @@ Deno.test("a host of an earlier controller that comes when the run is under way 
   assertEquals(sent.map(({ message }) => message.type), ["halt", "spawn", "spawn"]);
   const [halt, spawn] = sent.map(({ message }) => message);
   assert(halt.type === "halt" && spawn.type === "spawn" && (spawn.attempt ?? 0) >= halt.attempt);
+});
+
+Deno.test("what the journal tells: whose process was configured, who had replicas, the newest checkpoint", () => {
+  const actor = (id: string, pid: number): RunEvent[] => [{ kind: "started", actor: id, pid }];
+  const ready = (id: string): RunEvent => ({ kind: "ready", actor: id, detail: "" });
+  const events: RunEvent[] = [
+    { kind: "starting", attempt: 0, actors: actors.map((id) => ({ id, host: "host-0" })) },
+    ...actor("sync-0", 5),
+    ready("sync-0"),
+    { kind: "saved", step: 2, folder: "/2", digest },
+    ...actor("sync-0", 6),
+    ...actor("trainer-2", 7),
+    ready("trainer-2"),
+  ];
+  const journal = journalOf(events, commit);
+  assertEquals([[...journal?.ready ?? []], journal?.seated, journal?.saved?.step], [
+    [5, 7],
+    ["trainer-0", "trainer-1"],
+    2,
+  ]);
+  assertEquals(journalOf(events, undefined), undefined);
+});
+
+Deno.test("a process that was not configured yet is started anew, and a trainer without replicas follows first", () => {
+  const found = second();
+  found.say("host-0", {
+    type: "host-ready",
+    adapters: [],
+    living: [...living, { id: "trainer-2", role: "trainer", attempt: 8 }],
+  });
+  found.back(...actors.filter((id) => id !== "sync-0"), "trainer-2");
+  found.say("sync-0", { type: "hello", id: "sync-0", role: "sync", url: "ws://sync-0", pid: 99 });
+  const sent = found.sent();
+  assertEquals(sent.flatMap(({ message }) => message.type === "spawn" ? [message.id] : []), ["sync-0"]);
+  const regroup = sent.find(({ message }) => message.type === "regroup")?.message;
+  assert(regroup?.type === "regroup");
+  assertEquals(regroup.trainers.map(({ id }) => id), ["trainer-0", "trainer-1"]);
 });

@@ -36,18 +36,26 @@ function taskOf(effects: readonly Effect[]): Promise<Message | void> {
 }
 
 const weights = new Float32Array([1, 2, 3, 4]);
-const weight: Message = {
+const weight: Extract<Message, { type: "snapshot-part" }> = {
   type: "snapshot-part",
+  epoch: 0,
   step: 4,
   part: { file: "model", name: "w", tensor: toWire(weights, [2, 2]) },
 };
-const queue: Message = {
+const queue: Extract<Message, { type: "snapshot-part" }> = {
   type: "snapshot-part",
+  epoch: 0,
   step: 4,
   part: { file: "optimizer", name: "queue.2.0", tensor: toWire(new Float32Array([5])) },
 };
-const save: Message = { type: "save", by: "trainer-0", step: 4, progress: { plateau: { factor: 0.5 } } };
-const end: Message = { type: "snapshot-end", step: 4, parts: 2 };
+const save: Extract<Message, { type: "save" }> = {
+  type: "save",
+  epoch: 0,
+  by: "trainer-0",
+  step: 4,
+  progress: { plateau: { factor: 0.5 } },
+};
+const end: Extract<Message, { type: "snapshot-end" }> = { type: "snapshot-end", epoch: 0, step: 4, parts: 2 };
 
 async function withFolder(test: (folder: string) => Promise<void>): Promise<void> {
   const folder = await Deno.makeTempDir({ prefix: "checkpointer-test-" });
@@ -109,10 +117,11 @@ Deno.test("a snapshot whose trainer is lost in the middle is taken anew from ano
       { kind: "disconnect", peers: ["trainer-0"], reason: "epoch 3 begins", below: 3 },
       { kind: "send", to: "controller", message: { type: "regrouped", epoch: 3 } },
     ]);
-    say("controller", { ...save, by: "trainer-1" });
-    say("trainer-1", weight);
-    say("trainer-1", queue);
-    assertEquals((await taskOf(say("trainer-1", end)))?.type, "saved");
+    say("trainer-0", queue); // of the epoch that is over
+    say("controller", { ...save, epoch: 3, by: "trainer-1" });
+    say("trainer-1", { ...weight, epoch: 3 });
+    say("trainer-1", { ...queue, epoch: 3 });
+    assertEquals((await taskOf(say("trainer-1", { ...end, epoch: 3 })))?.type, "saved");
   });
 });
 

@@ -88,7 +88,7 @@ Deno.test("observers get the sums of gradients and what replicas share; a traine
       }
     },
   });
-  peers.observers = ["trainer-7"];
+  peers.observers = [{ id: "trainer-7", attempt: 3 }];
   const sum = (key: string) =>
     Promise.all(
       [0, 1].map((replica) =>

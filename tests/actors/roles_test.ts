@@ -54,8 +54,8 @@ Deno.test("a trainer sends every message of its worker where its type says, and 
     [{ type: "contribute", epoch: 0, key, slots: 4, low: 0, high: 2, values }, "sync-1"],
     [{ type: "scores", epoch: 0, step: 0, replica: 0, batch: 1, rows: 1, values }, "sinkhorn"],
     [{ type: "want-batch", step: 0, replica: 0 }, "loader-0"],
-    [{ type: "snapshot-part", step: 0, part }, "checkpointer"],
-    [{ type: "snapshot-end", step: 0, parts: 1 }, "checkpointer"],
+    [{ type: "snapshot-part", epoch: 0, step: 0, part }, "checkpointer"],
+    [{ type: "snapshot-end", epoch: 0, step: 0, parts: 1 }, "checkpointer"],
     [{ type: "ready", detail: "" }, "controller"],
     [{ type: "restored", step: 0 }, "controller"],
   ];

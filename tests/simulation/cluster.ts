@@ -3,6 +3,7 @@
  * parameter sync, checkpointer and trainers' main threads, over simulated processes, links, disk and engines, with faults
  * at random moments. The same seed gives the same trace. What it checks holds for every seed.
  */
+import { journalOf } from "../../actors/adopt.ts";
 import { checkpointerBehavior } from "../../actors/checkpointer.ts";
 import { controllerBehavior } from "../../actors/controller.ts";
 import type { RunEvent } from "../../actors/events.ts";
@@ -123,7 +124,7 @@ class SimulatedCluster {
       hosts: 1,
       attempt,
       resume: saved && {},
-      adopt: commit && { commit, saved },
+      adopt: journalOf(events, commit),
     }, {
       emit: (event) => own.alive && this.#hear(event),
       now: () => clock.now(),

@@ -33,6 +33,7 @@ export class StubEngine {
   #followed: FollowedSums | undefined;
   #prepared: { step: number; sum: Vector; shared: Vector; learningRate: number } | undefined;
   #next: number | undefined;
+  #epoch = 0;
   #weights: Vector = Float32Array.from({ length: size }, (_, i) => 1 + i / 10);
   #momentum: Vector = new Float32Array(size);
   /** What every replica has left behind, which later steps depend on. */
@@ -58,6 +59,7 @@ export class StubEngine {
       if (message.type === "state-part" || this.#seat === undefined) return;
     }
     if (message.type === "regroup") {
+      this.#epoch = Math.max(this.#epoch, message.epoch);
       const reason = `epoch ${message.epoch} begins`;
       this.#seat?.peers.end(reason);
       this.#batches.end(reason);
@@ -86,11 +88,11 @@ export class StubEngine {
       case "regroup":
         return this.#regroup(message);
       case "save":
-        return this.#save(message.step);
+        return this.#save(message);
       case "share-state":
         return this.#shareState(message);
       case "observe":
-        if (this.#seat !== undefined) return;
+        if (this.#seat !== undefined || message.epoch < this.#epoch) return;
         return this.#restore(message, await this.#state.arrived(message, 60_000));
       case "state-end":
         return this.#restore(message);
@@ -112,7 +114,7 @@ export class StubEngine {
 
   async #step({ step, epoch, learningRate, observers = [] }: Order<"step">): Promise<void> {
     const config = this.#config, seat = this.#seat;
-    if (config === undefined || seat?.epoch !== epoch) return;
+    if (config === undefined || seat?.epoch !== epoch || epoch < this.#epoch) return;
     if (this.#next !== step) throw new Error(`step ${step} came, the state is before ${this.#next}`);
     const { replicas, peers } = seat;
     peers.observers = observers;
@@ -162,6 +164,7 @@ export class StubEngine {
   }
 
   #regroup({ epoch, step, trainers }: Order<"regroup">): void {
+    if (epoch < this.#epoch) return;
     const prepared = this.#prepared;
     this.#prepared = undefined;
     // The commit of a step comes before the epoch that follows it, on the same link.
@@ -206,14 +209,15 @@ export class StubEngine {
     ];
   }
 
-  #save(step: number): void {
+  #save({ step, epoch }: Order<"save">): void {
+    if (epoch < this.#epoch) return;
     const parts = this.#parts();
-    for (const part of parts) this.send({ type: "snapshot-part", step, part });
-    this.send({ type: "snapshot-end", step, parts: parts.length });
+    for (const part of parts) this.send({ type: "snapshot-part", step, epoch, part });
+    this.send({ type: "snapshot-end", step, epoch, parts: parts.length });
   }
 
   #shareState({ step, epoch, to }: Order<"share-state">): void {
-    if (this.#next !== step) return;
+    if (this.#next !== step || epoch < this.#epoch) return;
     for (const each of to) {
       const parts = this.#parts();
       for (const part of parts) {

@@ -46,6 +46,7 @@ Deno.test("pack() leaves large tensors where they are, small ones and all other 
 Deno.test("a large message without tensors is packed in parts too, and keeps its empty bytes", () => {
   const message: Message = {
     type: "save",
+    epoch: 0,
     by: "trainer-0",
     step: 1,
     progress: { text: "π".repeat(400_000), none: new Uint8Array() },
@@ -66,7 +67,7 @@ Deno.test("a prepared message waits without a copy, and its tensors' loss is an 
 Deno.test("a message of more than 65,535 tensors that lie apart is refused", () => {
   const progress = { large: new Uint8Array(400_000), many: new Array(65_535).fill(new Uint8Array()) };
   assertThrows(
-    () => pack({ type: "save", step: 1, by: "trainer-0", progress }),
+    () => pack({ type: "save", epoch: 0, step: 1, by: "trainer-0", progress }),
     WireError,
     "65536 tensors, at most 65535",
   );
@@ -91,7 +92,7 @@ Deno.test("decode() gives back what encode() took", () => {
   });
   fc.assert(fc.property(message, (saved) => assertEquals(decode(encode(saved)), saved)));
   const progress = { epoch: 2 ** 40, loss: -1.5e-300, note: "π", list: [true, null, [-1, 2 ** 31]], empty: {} };
-  const save: Message = { type: "save", by: "trainer-0", step: 2 ** 32, progress };
+  const save: Message = { type: "save", epoch: 0, by: "trainer-0", step: 2 ** 32, progress };
   assertEquals(decode(encode(save)), save);
 });
 
@@ -143,7 +144,11 @@ Deno.test("encode() refuses values that msgpack cannot carry faithfully, naming 
     [cyclic, "nests deeper"],
   ];
   for (const [x, reason] of cases) {
-    assertThrows(() => encode({ type: "save", by: "trainer-0", step: 1, progress: { x } }), WireError, reason);
+    assertThrows(
+      () => encode({ type: "save", epoch: 0, by: "trainer-0", step: 1, progress: { x } }),
+      WireError,
+      reason,
+    );
   }
 });
 
