@@ -53,6 +53,8 @@ export function troubleOf(
       return { effects: [alarm("lost", lostLinkGraceMs)] };
     case "unreachable":
       if (state.phase !== "training" && state.phase !== "regrouping") return { effects: [] };
+      // Sent before it heard of the epoch, in which the peer may be another already.
+      if (state.phase === "regrouping" && state.regrouping.waiting.has(from)) return { effects: [] };
       if (!state.urls.has(from) || !state.urls.has(message.peer)) return { effects: [] };
       state.broken.set([message.peer, from].sort().join(" "), [message.peer, from]);
       return { effects: [alarm("broken", lostLinkGraceMs)] };

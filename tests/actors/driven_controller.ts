@@ -47,6 +47,12 @@ export function drive(
       done = [];
       return sends;
     },
+    /** Whose links the last order to join an epoch ends, as `to` is told. */
+    gone(to: string): readonly { actor: string }[] {
+      const orders = done.flatMap((effect) => effect.kind === "send" && effect.to === to ? [effect.message] : []);
+      const last = orders.findLast(({ type }) => type === "regroup");
+      return last?.type === "regroup" ? last.gone : [];
+    },
     timers: () => done.flatMap((effect) => effect.kind === "timer" ? [`${effect.name} ${effect.delayMs}`] : []),
     /** All actors say hello and are configured. */
     start(): void {

@@ -245,6 +245,95 @@ Deno.test("a link that broke between two actors that live is made anew, and the 
   assertEquals(ofKind(sent, "step"), ["step trainer-0", "step trainer-1"]);
 });
 
+Deno.test("all links that broke are made anew with one epoch, and what was told before it is not held against a successor", () => {
+  const run = drive(3);
+  run.step(0);
+  run.sent();
+  for (const peer of ["sync-0", "sinkhorn", "loader-0"]) {
+    run.say("trainer-1", { type: "unreachable", peer, reason: "reset" });
+  }
+  run.say("self", { type: "alarm", name: "broken" });
+  assertEquals(run.gone("trainer-1").map(({ actor }) => actor).sort(), ["loader-0", "sinkhorn", "sync-0"]);
+  run.kill("sync-0");
+  run.come("sync-0");
+  run.say("trainer-0", { type: "unreachable", peer: "sync-0", reason: "of the one before" });
+  run.regroup(...others("sync-0"));
+  assertEquals(ofKind(run.sent(), "step"), ["step trainer-0", "step trainer-1"]);
+  run.say("self", { type: "alarm", name: "broken" });
+  assertEquals(run.kinds().filter((kind) => kind === "regrouping").length, 2);
+});
+
+Deno.test("an actor that was configured and is not ready yet hears of the next epoch", () => {
+  const run = drive(3);
+  run.step(0);
+  run.kill("sync-0");
+  run.say("sync-0", { type: "hello", id: "sync-0", role: "any", url: "ws://sync-0/anew", pid: 2 });
+  run.sent();
+  run.kill("loader-0");
+  assert(ofKind(run.sent(), "regroup").includes("regroup sync-0"));
+});
+
+Deno.test("a broken link between the only trainer and a newcomer costs an epoch, and nobody is started anew", () => {
+  const run = drive(3);
+  run.step(0);
+  run.kill("trainer-1");
+  run.regroup(...others("trainer-1"));
+  run.come("trainer-1");
+  run.step(1);
+  run.sent();
+  run.say("trainer-1", { type: "unreachable", peer: "trainer-0", reason: "reset" });
+  run.say("self", { type: "alarm", name: "broken" });
+  assertEquals(run.kinds().at(-1), "regrouping");
+  assertEquals(ofKind(run.sent(), "spawn", "halt"), []);
+});
+
+Deno.test("a newcomer that was let in and has not answered is left out by the next loss, and follows on", () => {
+  const run = drive(3);
+  run.step(0);
+  run.kill("trainer-1");
+  run.regroup(...others("trainer-1"));
+  run.come("trainer-1");
+  run.step(1);
+  run.say("checkpointer", { type: "saved", step: 2, folder: "/step-2", digest });
+  run.say("trainer-1", { type: "restored", step: 2, epoch: run.epoch() });
+  run.step(2);
+  const admitted = run.events.at(-1);
+  assert(admitted?.kind === "regrouping");
+  assertEquals(admitted.joined, ["trainer-1"]);
+  run.kill("sync-0");
+  const event = run.events.at(-1);
+  assert(event?.kind === "regrouping");
+  assertEquals(event.trainers, ["trainer-0"]);
+});
+
+Deno.test("the end of a trainer that was left out is no loss of the run's", () => {
+  const run = drive(3);
+  run.step(0);
+  run.kill("trainer-1");
+  run.regroup(...others("trainer-1"));
+  for (let i = 0; i < 3; i++) run.say("trainer-1", { type: "failed", error: "no device", logTail: [] });
+  const before = run.kinds().length;
+  run.kill("trainer-1");
+  run.say("trainer-1", { type: "hello", id: "trainer-1", role: "trainer", url: "ws://late", pid: 9 });
+  assertEquals(run.kinds().length, before);
+});
+
+Deno.test("a wait whose blame fell on a newcomer keeps its deadline", () => {
+  let now = 0;
+  const run = drive(3, ["host-0"], { now: () => now });
+  run.step(0);
+  run.kill("trainer-1");
+  run.regroup(...others("trainer-1"));
+  run.come("trainer-1");
+  now += 10_000;
+  for (const id of others("trainer-1")) run.say(id, { type: "heartbeat", id, handled: 1 });
+  run.sent();
+  run.say("self", { type: "alarm", name: "step" });
+  run.say("self", { type: "alarm", name: "step" });
+  assertEquals(run.events.at(-1)?.kind, "newcomer-lost");
+  assert(run.timers().some((timer) => timer.startsWith("step ")), run.timers().join());
+});
+
 Deno.test("a checkpoint whose trainer is lost is taken anew from another, before the step that is taken again", () => {
   const run = drive(3);
   run.step(0);
