@@ -159,6 +159,46 @@ Deno.test("a peer that was disconnected is no loss, and its late end does not to
   assertEquals(events, ["b ping 1"]);
 });
 
+Deno.test("a connection that was under way to a peer that is gone is given up, and its successor is asked", async () => {
+  const { network, attempts, events } = manual();
+  network.addUrl("b", "url-b");
+  network.send("b", ping(1));
+  network.disconnect("b", "epoch 5 begins", 5);
+  network.addUrl("b", "url-b-anew");
+  network.send("b", ping(2));
+  const [near, far] = memoryLinkPair("a", "b");
+  attempts[0].link.resolve(near);
+  const heard: Message[] = [];
+  far.onMessage = (message) => heard.push(message);
+  await turn();
+  assertEquals([heard, attempts.map(({ url }) => url), events], [[], ["url-b", "url-b-anew"], []]);
+});
+
+Deno.test("a directory ends links to earlier starts, forgets losses, and is not believed about starts that are void", async () => {
+  const { network, attempts, events } = manual();
+  const [controllerLink, controller] = memoryLinkPair("a", "controller");
+  network.adopt(controllerLink);
+  const tell = async (url: string, attempt: number) => {
+    controller.send({ type: "directory", actors: [{ id: "b", url, attempt }] });
+    await turn();
+  };
+  const [near, far] = memoryLinkPair("a", "b");
+  network.adopt(near);
+  let ended = "";
+  far.onClose = (reason) => ended = reason;
+  await tell("url-of-7", 7);
+  assertEquals(ended, "start 7 of it counts");
+  await tell("url-of-3", 3);
+  network.send("b", ping(1));
+  attempts[0].link.reject(new Error("nobody listens there"));
+  await turn();
+  network.send("b", ping(2));
+  await tell("url-of-7", 7);
+  network.send("b", ping(3));
+  assertEquals(attempts.map(({ url }) => url), ["url-of-7", "url-of-7"]);
+  assertEquals(events.filter((line) => line.startsWith("b")), ["b down: nobody listens there"]);
+});
+
 Deno.test("nothing is delivered before both handlers are set, and nothing is lost by that", async () => {
   const network = new LinkNetwork({ id: "a", connect: () => Promise.reject(new Error("no")) });
   const [near, far] = memoryLinkPair("a", "b");
