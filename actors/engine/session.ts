@@ -103,7 +103,8 @@ export function takeSeat(
     epoch,
     replicas,
     segments: segmentsOf(config, { parameterCount, replicas: replicas.length }),
-    peers: new RemotePeers({ local: { low, high }, epoch, send, timeoutMs: config.cluster.stepTimeoutMs }),
+    // The controller, which knows whom a late step waits for, comes first.
+    peers: new RemotePeers({ local: { low, high }, epoch, send, timeoutMs: 2 * config.cluster.stepTimeoutMs }),
   };
 }
 
