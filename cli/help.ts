@@ -19,12 +19,13 @@ export const helpText = `SEER on Deno: self-supervised pretraining of RegNetY wi
   deno task seer embed IMAGE|DIR … --weights FILE [--out FILE.npy|.parquet]
   deno task seer search IMAGE … --weights FILE --data DIR [--count 10] [--out FILE.html]
   deno task seer host --join URL --token-file FILE [--rejoin SECONDS]
-                                                add this machine to a cluster
+                                                add this machine to a cluster; SIGTERM hands over
   deno task seer status RUN [--json]            where a run and its actors stand
   deno task seer postmortem RUN                 what happened to a run, in one page
   deno task seer plan --preset NAME [--trainers N]
   deno task chaos [--kills N] [--freezes N] [--seed S]
                                                 kill actors of a small run, compare its weights
+                     [--matrix] [--elastic N]   each role in each phase; trainers that come and go
   deno task simulate [--seeds N]                clusters under faults in virtual time
   deno task doctor                              check this machine
 

@@ -13,7 +13,10 @@ import { Machines, makeCertificates, ownNetwork } from "./namespaces.ts";
 import { digestInPeace, RunWatch } from "./run_watch.ts";
 import { smallConfig, withImages } from "./small_run.ts";
 
-/** Which ways are cut, of two machines or three: all between the first two machines, one direction of them, or those between the other two. */
+/**
+ * Which ways are cut: both between the controller's machine and another, one of them, or both between two others, with
+ * trainers and shards on each.
+ */
 export const scenarios = [
   "both ways",
   "to the controller",
