@@ -21,7 +21,7 @@ import { configureLate, goneWith, isReady, lateNewcomers, mayMend } from "./regr
 import { RegroupDriver } from "./regroup_driver.ts";
 import { nextPlateau } from "./step_record.ts";
 import { StepDriver } from "./step_driver.ts";
-import { adopt, adoptMs, allBack, forgetFound, type Living, strangers } from "./adopt.ts";
+import { adoptMs, allBack, forgetFound, type Living, strangers } from "./adopt.ts";
 import type { ActorId, Behavior, Effect } from "./runtime/behavior.ts";
 import * as probing from "./probing.ts";
 import { configureOrders, halt, startOrders, stopOrders } from "./start_orders.ts";
@@ -47,6 +47,7 @@ import {
   isPlaced,
   isWaiting,
   missing,
+  passOn,
   statusOf,
   tailOf,
   waitOf,
@@ -86,13 +87,9 @@ class Controller {
 
   begin(): Effect[] {
     const patienceMs = this.options.hosts > 1 ? 24 * 3_600_000 : this.#config.cluster.startTimeoutMs;
+    const alarms = [alarm("hosts", this.options.hostsMs ?? patienceMs), alarm("watch", watchMs)];
     const adopts = this.options.adopt === undefined ? [] : [alarm("adopt", adoptMs)];
-    return [
-      alarm("hosts", this.options.hostsMs ?? patienceMs),
-      alarm("watch", watchMs),
-      alarm("pulse", pulseWatchMs),
-      ...adopts,
-    ];
+    return [...alarms, alarm("pulse", pulseWatchMs), ...adopts];
   }
 
   handle(state: ControllerState, message: Message, from: ActorId): Effect[] {
@@ -147,11 +144,8 @@ class Controller {
       case "saved":
         return this.#steps.saved(state, message);
       case "images-replaced":
-        this.ports.emit({ kind: "images-replaced", step: message.step, images: message.images });
-        return [];
       case "log-lines":
-        state.tails.set(message.actor, [...tailOf(state, message.actor), ...message.lines].slice(-20));
-        this.ports.emit({ kind: "log", actor: message.actor, lines: message.lines });
+        passOn(state, message, this.ports);
         return [];
       case "stop":
         return this.#interrupt(state);
@@ -212,12 +206,9 @@ class Controller {
   #whenBack(state: ControllerState, { late = false } = {}): Effect[] {
     if (state.hosts[0] !== actorIds.localHost || !late && !allBack(state, this.options.hosts)) return [];
     const cancels = ["hosts", "adopt"].map((name): Effect => ({ kind: "cancel-timer", name }));
-    const change = adopt(state, this.options, this.ports.now());
-    const ends = strangers(state).map((host) => halt(host, ++state.attempt));
-    if (change === undefined) return [...cancels, ...ends, ...this.#startActors(state)];
-    this.ports.emit({ kind: "adopted", step: state.step, actors: [...state.starts.keys()] });
-    const evaluator = probing.startEvaluator(state, this.#config);
-    return [...cancels, ...evaluator, ...this.#members.regroup(state, change)];
+    const taken = this.#members.takeOver(state);
+    const ends = taken === undefined ? strangers(state).map((host) => halt(host, ++state.attempt)) : [];
+    return [...cancels, ...ends, ...(taken ?? this.#startActors(state))];
   }
 
   #startActors(state: ControllerState): Effect[] {
@@ -292,8 +283,6 @@ class Controller {
 
   #interrupt(state: ControllerState): Effect[] {
     state.interrupted = true;
-    // Nobody is at a step while all wait for a newcomer.
-    if (state.phase === "training" && state.held) return this.#steps.next(state);
     // After the step, which may be begun anew with others.
     if (state.phase === "training" && !state.stepping) return this.#steps.next(state);
     if (state.phase === "training" || state.phase === "regrouping") return [];
@@ -375,9 +364,7 @@ class Controller {
     return [...effects, alarm("watch", watchMs), ...wait];
   }
 
-  #halted(state: ControllerState, host: string): Effect[] {
-    return halted(state, host) ? this.#whenHalted(state) : [];
-  }
+  #halted = (state: ControllerState, host: string): Effect[] => halted(state, host) ? this.#whenHalted(state) : [];
 
   #whenHalted(state: ControllerState): Effect[] {
     if (!state.hosts.includes(actorIds.localHost)) return [alarm("hosts", this.#config.cluster.startTimeoutMs)];

@@ -4,6 +4,7 @@
  */
 import type { TrainConfig } from "../config.ts";
 import { PLATEAU_START, type PlateauState } from "../optim/schedule.ts";
+import type { Message } from "../wire/messages.ts";
 import type { Journal } from "./adopt.ts";
 import type { ActorStatus, RunEvent, RunStatus } from "./events.ts";
 import { evaluatorStatus, noProbing, type Probing } from "./probing.ts";
@@ -210,6 +211,19 @@ export function isWaiting(state: ControllerState, name: string): boolean {
     default:
       return state.phase === name;
   }
+}
+
+/** Passes on what an actor tells people, and remembers its last lines. */
+export function passOn(
+  state: ControllerState,
+  message: Extract<Message, { type: "images-replaced" | "log-lines" }>,
+  { emit }: ControllerPorts,
+): void {
+  if (message.type === "images-replaced") {
+    return emit({ kind: "images-replaced", step: message.step, images: message.images });
+  }
+  state.tails.set(message.actor, [...tailOf(state, message.actor), ...message.lines].slice(-20));
+  emit({ kind: "log", actor: message.actor, lines: message.lines });
 }
 
 /** The last log lines of an actor. */

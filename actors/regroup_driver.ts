@@ -1,6 +1,7 @@
 /**
  * Carries out changes of who takes part while the run goes on, and tells of them; what they are is decided in `regroup.ts`.
  */
+import { adopt } from "./adopt.ts";
 import type { ControllerOptions, ControllerPorts, ControllerState } from "./controller_state.ts";
 import { leftInPeace } from "./host.ts";
 import { haltEvaluator, startEvaluator } from "./probing.ts";
@@ -37,6 +38,14 @@ export class RegroupDriver {
     if (actors.length > 0) this.ports.emit({ kind: "joining", actors, attempt: state.attempt });
     const evaluator = local.length > 0 ? startEvaluator(state, this.options.config) : [];
     return [...local, ...evaluator, ...effects];
+  }
+
+  /** Goes on with the actors of a controller before this one; undefined when no trainer with a state has come back. */
+  takeOver(state: ControllerState): Effect[] | undefined {
+    const change = adopt(state, this.options, this.ports.now());
+    if (change === undefined) return undefined;
+    this.ports.emit({ kind: "adopted", step: state.step, actors: [...state.starts.keys()] });
+    return [...startEvaluator(state, this.options.config), ...this.regroup(state, change)];
   }
 
   /** A newcomer tells how far it is. */

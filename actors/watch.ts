@@ -26,6 +26,13 @@ export const pulseWatchMs = 250;
 /** Time for the better-informed report (last words, exit code) to arrive before a lost link is reported. */
 const lostLinkGraceMs = 1_500;
 
+/** Time for the links of a lost host's actors to be told lost as well. */
+const lostHostGraceMs = 50;
+
+function isElsewhere(state: ControllerState, id: string): boolean {
+  return id !== actorIds.localHost && state.hosts.includes(id);
+}
+
 /** What a message of trouble means: a failure, or something to wait for the better-informed report of. */
 export function troubleOf(
   state: ControllerState,
@@ -50,7 +57,8 @@ export function troubleOf(
       // The link of an actor that was ended for a restart may break late.
       if (!state.urls.has(message.peer) && !state.hosts.includes(message.peer)) return { effects: [] };
       state.lost.set(message.peer, message.reason);
-      return { effects: [alarm("lost", lostLinkGraceMs)] };
+      // Of a host elsewhere nobody knows more than its link tells.
+      return { effects: [alarm("lost", isElsewhere(state, message.peer) ? lostHostGraceMs : lostLinkGraceMs)] };
     case "unreachable":
       if (state.phase !== "training" && state.phase !== "regrouping") return { effects: [] };
       // Sent before it heard of the epoch, in which the peer may be another already.

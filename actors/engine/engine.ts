@@ -128,7 +128,7 @@ export class Engine {
     const { id, send } = this.#ports;
     this.#seat = takeSeat(session, { id, epoch, trainers, send: (message) => send(message) });
     if (this.#seat !== undefined) this.#followed = undefined;
-    else this.#followed ??= new FollowedSums(session.config.cluster.stepTimeoutMs);
+    else this.#followed ??= new FollowedSums(2 * session.config.cluster.stepTimeoutMs);
     this.#followed?.begin(epoch);
   }
 
@@ -148,7 +148,8 @@ export class Engine {
       if (config.steps !== undefined && ahead >= config.steps) continue;
       for (const replica of replicas) this.#batches.want(ahead, replica);
     }
-    const timeoutMs = config.cluster.stepTimeoutMs;
+    // Longer than the controller waits, which finds out who is late.
+    const timeoutMs = 2 * config.cluster.stepTimeoutMs;
     const batches = await watch.time("data", () => this.#batches.take(step, { replicas, timeoutMs }));
     seat.peers.observers = observers;
     const timed = watch.around(seat.peers, { step, config });
