@@ -11,6 +11,8 @@ export interface StepMemory {
   readonly queues: number;
   /** At most at once during steps so far: activations, gradients, workspaces, images. */
   readonly transient: number;
+  /** Of these, gradients: one of each replica that a trainer carries, and their sum; older metrics lack it. */
+  readonly gradients?: number;
   /** In use between steps, and held altogether, buffers that wait for reuse included. */
   readonly live: number;
   readonly reserved: number;

@@ -132,6 +132,7 @@ export const lifeMessages = {
       optimizer: z.number().min(0),
       queues: z.number().min(0),
       transient: z.number().min(0),
+      gradients: z.number().min(0).optional(),
       live: z.number().min(0),
       reserved: z.number().min(0),
     }).optional(),

@@ -185,7 +185,7 @@ export class Engine {
       replicas: [...update.results],
       ...watch.report(),
       deviceBytes: device.memory.peakBytes,
-      memory: memoryUse(device, session),
+      memory: memoryUse(device, { ...session, replicas: replicas.length, resting: method.resting(step) }),
       lossScale: scale,
       skippedSteps: lossScale?.skippedSteps,
     });

@@ -12,13 +12,20 @@ function bytesOf(tensors: Iterable<Tensor>): number {
   return bytes;
 }
 
-/** Memory by purpose; to be asked between steps. */
+/**
+ * Memory by purpose; to be asked between steps.
+ *
+ * @param replicas carried here: gradients of each live beside their sum until a step ends
+ * @param resting names of parameters without a gradient
+ */
 export function memoryUse(
   device: Device,
-  { model, optimizer, queues }: {
+  { model, optimizer, queues, replicas = 1, resting = new Set() }: {
     model: Network;
     optimizer: Optimizer;
     queues: ReadonlyMap<number, EmbeddingQueue>;
+    replicas?: number;
+    resting?: ReadonlySet<string>;
   },
 ): StepMemory {
   const { liveBytes, peakBytes, reservedBytes } = device.memory;
@@ -28,5 +35,12 @@ export function memoryUse(
     queues: bytesOf([...queues.values()].flatMap((queue) => queue.tensors())),
   };
   const sum = lasting.parameters + lasting.optimizer + lasting.queues;
-  return { ...lasting, transient: Math.max(0, peakBytes - sum), live: liveBytes, reserved: reservedBytes };
+  const learning = model.parameters.filter(({ name }) => !resting.has(name));
+  return {
+    ...lasting,
+    transient: Math.max(0, peakBytes - sum),
+    gradients: (replicas + 1) * bytesOf(learning.map(({ tensor }) => tensor)),
+    live: liveBytes,
+    reserved: reservedBytes,
+  };
 }

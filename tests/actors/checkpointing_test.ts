@@ -32,8 +32,9 @@ Deno.test("a run that computes blocks again has the same weights, takes less mem
 
     const memories = plain.records.flatMap(({ memory }) => memory === undefined ? [] : [memory]);
     assertEquals(memories.length, plain.records.length);
-    for (const { parameters, optimizer, transient } of memories) {
+    for (const { parameters, optimizer, transient, gradients = 0 } of memories) {
       assert(parameters > 0 && optimizer > 0 && transient > 0);
+      assert(gradients > 0 && gradients < transient, `${gradients} bytes of gradients, ${transient} in all`);
       assert(optimizer <= parameters);
     }
     assertEquals(new Set(memories.slice(3).map(({ live }) => live)).size, 1, "live memory between steps");
