@@ -141,6 +141,8 @@ export interface PreparedStep {
   readonly results: readonly ReplicaResult[];
   /** Fingerprint of the weights that the step began with (all parameters), 32 hex characters. */
   readonly weights: string;
+  /** Whether gradients overflow, so that the update will be left out. */
+  readonly overflows: boolean;
   /**
    * Moves the weights and takes what the step leaves behind (running statistics, what the method carries on). It only
    * encodes.
@@ -265,12 +267,14 @@ interface PreparedParts extends Pick<PreparedStep, "results" | "weights"> {
 class Prepared implements PreparedStep {
   readonly results: readonly ReplicaResult[];
   readonly weights: string;
+  readonly overflows: boolean;
   readonly #context: StepContext;
   #parts: PreparedParts | undefined;
 
   constructor(context: StepContext, parts: PreparedParts) {
     this.results = parts.results;
     this.weights = parts.weights;
+    this.overflows = parts.overflowed;
     this.#context = context;
     this.#parts = parts;
   }

@@ -187,7 +187,8 @@ export class Engine {
       deviceBytes: device.memory.peakBytes,
       memory: memoryUse(device, { ...session, replicas: replicas.length, resting: method.resting(step) }),
       lossScale: scale,
-      skippedSteps: lossScale?.skippedSteps,
+      // This one included, whose update is not made yet.
+      skippedSteps: lossScale && lossScale.skippedSteps + (update.overflows ? 1 : 0),
     });
   }
 

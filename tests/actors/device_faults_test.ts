@@ -141,10 +141,20 @@ Deno.test("an engine whose kernel never ends takes part in no new epoch", async 
   assertEquals(said.filter(({ type }) => type === "regrouped" || type === "prepared" || type === "failed"), []);
 });
 
-Deno.test("a trainer that is stuck is lost with the deadline of the step, or with that of the epoch when another was named first", () => {
+Deno.test("of two trainers that are late the one whose part is missing is lost; when nobody can tell, with the deadline of the epoch", () => {
+  const told = drive(5);
+  told.step(0);
+  // One computes for ever, the other waits for its sums.
+  told.say("self", { type: "alarm", name: "step" });
+  told.say("sync-0", { type: "lacks", epoch: told.epoch(), trainers: ["trainer-1"] });
+  told.say("self", { type: "alarm", name: "step" });
+  const named = told.events.at(-1);
+  assert(named?.kind === "regrouping");
+  assertEquals([named.failure?.actor, named.trainers], ["trainer-1", ["trainer-0"]]);
+
   const run = drive(5);
   run.step(0);
-  // Both are late: one computes for ever, the other waits for its sums; which one, the controller cannot see.
+  run.say("self", { type: "alarm", name: "step" });
   run.say("self", { type: "alarm", name: "step" });
   const first = run.events.at(-1);
   assert(first?.kind === "regrouping" && first.failure !== null);
