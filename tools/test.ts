@@ -29,7 +29,7 @@ const PERMISSIONS = [
   "--allow-read",
   "--allow-write",
   "--allow-env",
-  "--allow-net=127.0.0.1,localhost,[::1]",
+  "--allow-net=127.0.0.1,localhost,[::1],nowhere.invalid",
   "--allow-run",
   "--allow-ffi",
   "--allow-sys",
