@@ -6,11 +6,11 @@
 import { buildModel } from "../actors/engine/build.ts";
 import { memoryUse } from "../actors/engine/memory.ts";
 import type { StepRecord } from "../actors/events.ts";
-import { RunFiles } from "../actors/run_files.ts";
 import { findPreset, parseConfig } from "../config.ts";
 import { larc } from "../optim/larc.ts";
 import { tensorFrom } from "../tensor/tensor.ts";
 import type { Entry } from "./report.ts";
+import { benchRunFiles } from "./run_files.ts";
 import { SAMPLES_MIN, summarize } from "./statistics.ts";
 import { stepOf } from "./step.ts";
 import { finish, openForSuite, suiteOptions } from "./suite.ts";
@@ -50,16 +50,7 @@ if (import.meta.main) {
   optimizer.step(model.parameters, gradients, 0.1);
   const memory = timeEach(() => memoryUse(device, { model, optimizer, queues: new Map() }));
 
-  const folder = await Deno.makeTempDir({ prefix: "seer-bench-" });
-  const files = new RunFiles(folder, {
-    run: "bench",
-    createdAt: "",
-    config,
-    versions: {},
-    arguments: [],
-    seed: 0,
-    adapters: {},
-  });
+  const { files, remove } = await benchRunFiles(config);
   const record: StepRecord = {
     step: 100,
     epoch: 3,
@@ -77,8 +68,7 @@ if (import.meta.main) {
     elapsedMs: 123_456,
   };
   const line = timeEach(() => files.record({ kind: "step", record, steps: 200 }));
-  files.close();
-  await Deno.remove(folder, { recursive: true });
+  await remove();
 
   const common = { suite: "overhead", arm: "ours", unit: "ms", better: "lower", error: null } as const;
   const entries: Entry[] = [

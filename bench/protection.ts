@@ -6,7 +6,6 @@
  */
 import type { CommitRecord } from "../actors/events.ts";
 import { buildMethod } from "../actors/engine/method.ts";
-import { RunFiles } from "../actors/run_files.ts";
 import { syncBehavior } from "../actors/sync.ts";
 import { runPolicy } from "../actors/who_may_send.ts";
 import { RemotePeers } from "../actors/engine/remote_peers.ts";
@@ -17,6 +16,7 @@ import { admission } from "../wire/admission.ts";
 import type { Link } from "../wire/link.ts";
 import { connectSocket, listen } from "../wire/socket_link.ts";
 import type { Entry } from "./report.ts";
+import { benchRunFiles } from "./run_files.ts";
 import { SAMPLES_MIN, summarize } from "./statistics.ts";
 import { finish, openForSuite, suiteOptions } from "./suite.ts";
 import { short, table } from "./table.ts";
@@ -86,16 +86,7 @@ if (import.meta.main) {
   const one = zeros(device, [1]);
   const size = statistics.reduce((sum, tensor) => sum + tensor.size, 0);
   const exchange = await openExchange(size);
-  const folder = await Deno.makeTempDir({ prefix: "seer-bench-" });
-  const files = new RunFiles(folder, {
-    run: "bench",
-    createdAt: "",
-    config,
-    versions: {},
-    arguments: [],
-    seed: 0,
-    adapters: {},
-  });
+  const { files, remove } = await benchRunFiles(config);
   const record: CommitRecord = {
     step: 100,
     epoch: 3,
@@ -151,8 +142,7 @@ if (import.meta.main) {
     }
   }
   await exchange.close();
-  files.close();
-  await Deno.remove(folder, { recursive: true });
+  await remove();
 
   const common = { suite: "protection", arm: "ours", unit: "ms", better: "lower", error: null } as const;
   const entries: Entry[] = [...samples].map(([name, times]) => ({ ...common, name, ...summarize(times) }));

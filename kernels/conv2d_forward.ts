@@ -6,7 +6,7 @@
 import { conv2dOutput, type Conv2dShape, describeConv2d } from "./conv2d_shape.ts";
 import type { Kernel } from "./kernel.ts";
 import { byLines, type LineProduct, lineProduct } from "./line_product.ts";
-import { registerProduct, type RegisterTile } from "./register_product.ts";
+import { type RegisterProduct, registerProduct, type RegisterTile } from "./register_product.ts";
 import { memoized, range } from "./tiles.ts";
 
 /**
@@ -25,14 +25,7 @@ export const conv2dForward: (shape: Conv2dShape & RegisterTile) => Kernel = memo
       return lineProduct(forwardByLines({ ...shape, tileRows, tileColumns }));
     }
     return registerProduct({
-      label: `conv2d forward ${describeConv2d(shape)}`,
-      storage: shape.storage ?? "f32",
-      tile: { tileRows, tileColumns },
-      buffers: [
-        { name: "input", length: output.inputLength },
-        { name: "weights", length: output.weightLength },
-        { name: "output", length: output.outputLength },
-      ],
+      ...frameOf({ ...shape, tileRows, tileColumns }),
       rows: batch * output.height * output.width,
       columns: groupOut,
       groups,
@@ -60,12 +53,9 @@ let weightRow = tap + index * ${outChannels}u;`,
   },
 );
 
-/** The forward pass by lines of output pixels. */
-export function forwardByLines({ tileRows, tileColumns, ...shape }: Conv2dShape & RegisterTile): LineProduct {
-  const { batch, height, width, inChannels, outChannels, kernelHeight, kernelWidth, stride, padding, groups } = shape;
+/** What both frames are told of the pass: its name, tile and operands. */
+function frameOf({ tileRows, tileColumns, ...shape }: Conv2dShape & RegisterTile) {
   const output = conv2dOutput(shape);
-  const groupIn = inChannels / groups;
-  const groupOut = outChannels / groups;
   return {
     label: `conv2d forward ${describeConv2d(shape)}`,
     storage: shape.storage ?? "f32",
@@ -75,6 +65,17 @@ export function forwardByLines({ tileRows, tileColumns, ...shape }: Conv2dShape 
       { name: "weights", length: output.weightLength },
       { name: "output", length: output.outputLength },
     ],
+  } satisfies Partial<RegisterProduct>;
+}
+
+/** The forward pass by lines of output pixels. */
+export function forwardByLines({ tileRows, tileColumns, ...shape }: Conv2dShape & RegisterTile): LineProduct {
+  const { batch, height, width, inChannels, outChannels, kernelHeight, kernelWidth, stride, padding, groups } = shape;
+  const output = conv2dOutput(shape);
+  const groupIn = inChannels / groups;
+  const groupOut = outChannels / groups;
+  return {
+    ...frameOf({ ...shape, tileRows, tileColumns }),
     lines: batch * output.height,
     width: output.width,
     multiple: 1,

@@ -9,7 +9,7 @@ import { conv2dOutput, type Conv2dShape, describeConv2d } from "./conv2d_shape.t
 import { eachTap } from "./conv2d_forward.ts";
 import type { Kernel } from "./kernel.ts";
 import { byLines, type LineProduct, lineProduct } from "./line_product.ts";
-import { registerProduct, type RegisterTile } from "./register_product.ts";
+import { type RegisterProduct, registerProduct, type RegisterTile } from "./register_product.ts";
 import { memoized, range } from "./tiles.ts";
 
 /** inputGradient = Σ outGradient · weight over every product that an input element took part in. */
@@ -27,14 +27,7 @@ export const conv2dInputGradient: (shape: Conv2dShape & RegisterTile) => Kernel 
     const classWidth = Math.ceil(width / stride);
     const always = kernelHeight === 1 && kernelWidth === 1 && padding === 0 && stride === 1;
     return registerProduct({
-      label: `conv2d input gradient ${describeConv2d(shape)}`,
-      storage: shape.storage ?? "f32",
-      tile: { tileRows, tileColumns },
-      buffers: [
-        { name: "outGradient", length: output.outputLength },
-        { name: "weights", length: output.weightLength },
-        { name: "inputGradient", length: output.inputLength },
-      ],
+      ...frameOf({ ...shape, tileRows, tileColumns }),
       rows: batch * classHeight * classWidth,
       columns: groupIn,
       groups,
@@ -72,13 +65,9 @@ let x = row % ${classWidth}u * ${stride}u + u32(classX);`,
   },
 );
 
-/** The input gradient by lines of input pixels; a tile holds pixels of every class along the line. */
-export function inputGradientByLines({ tileRows, tileColumns, ...shape }: Conv2dShape & RegisterTile): LineProduct {
-  const { batch, height, width, inChannels, outChannels, kernelHeight, kernelWidth, stride, padding, groups } = shape;
+/** What both frames are told of the pass: its name, tile and operands. */
+function frameOf({ tileRows, tileColumns, ...shape }: Conv2dShape & RegisterTile) {
   const output = conv2dOutput(shape);
-  const groupIn = inChannels / groups;
-  const groupOut = outChannels / groups;
-  const classHeight = Math.ceil(height / stride);
   return {
     label: `conv2d input gradient ${describeConv2d(shape)}`,
     storage: shape.storage ?? "f32",
@@ -88,6 +77,18 @@ export function inputGradientByLines({ tileRows, tileColumns, ...shape }: Conv2d
       { name: "weights", length: output.weightLength },
       { name: "inputGradient", length: output.inputLength },
     ],
+  } satisfies Partial<RegisterProduct>;
+}
+
+/** The input gradient by lines of input pixels; a tile holds pixels of every class along the line. */
+export function inputGradientByLines({ tileRows, tileColumns, ...shape }: Conv2dShape & RegisterTile): LineProduct {
+  const { batch, height, width, inChannels, outChannels, kernelHeight, kernelWidth, stride, padding, groups } = shape;
+  const output = conv2dOutput(shape);
+  const groupIn = inChannels / groups;
+  const groupOut = outChannels / groups;
+  const classHeight = Math.ceil(height / stride);
+  return {
+    ...frameOf({ ...shape, tileRows, tileColumns }),
     lines: batch * classHeight,
     width,
     multiple: stride,

@@ -6,18 +6,16 @@
  * where each one says its numbers lie.
  */
 import type { Kernel } from "./kernel.ts";
-import { type RegisterTile, registerTile } from "./register_product.ts";
+import { type Operand, productOpening, type RegisterTile, registerTile } from "./register_product.ts";
 import {
   cellsOf,
   chosen,
   gather,
   LANES,
-  OPAQUE_ZERO,
   range,
   sharedValues,
   sharing,
   storageFeatures,
-  tileGrid,
   unroll,
   vectorWidth,
 } from "./tiles.ts";
@@ -29,12 +27,6 @@ const COLUMNS_MAX = 16;
 const PRODUCTS_MAX = 192;
 /** Results stored in one turn of a loop: one more halves the choosing, and doubles what stores take to compile. */
 const STORES_MAX = 2;
-
-/** A buffer's name in the text, and its elements. */
-interface Operand {
-  readonly name: string;
-  readonly length: number;
-}
 
 /** One product that a result needs. */
 export interface LineUse {
@@ -112,13 +104,12 @@ export function lineTile(
 /** The kernel of a product; binds (left, right, result). */
 export function lineProduct(product: LineProduct): Kernel {
   return sharing((how) => {
-    const { label, storage, buffers, groups, classes, width, destination } = product;
+    const { label, storage, buffers, classes, width, destination } = product;
     const { rows, columns } = lineTile(product, product.tile);
     const stores = Math.min(STORES_MAX, rows);
-    const columnTiles = Math.ceil(product.columns / columns);
     const stretches = Math.ceil(width / rows);
     const pairs = product.lines * stretches;
-    const grid = tileGrid(Math.ceil(pairs / LANES) * columnTiles * groups * classes);
+    const opening = productOpening(product, { rowTiles: Math.ceil(pairs / LANES), columns });
     const step = vectorWidth(product.columns, columns);
     const one = cellsOf(storage), several = cellsOf(storage, step);
     const [left, right, result] = buffers;
@@ -150,20 +141,7 @@ export function lineProduct(product: LineProduct): Kernel {
       ).join("\n");
 
     const wgsl = `// Each invocation computes ${rows} results of a line × ${columns} columns.
-@group(0) @binding(0) var<storage, read> ${left.name}: array<${one.type}, ${left.length}>;
-@group(0) @binding(1) var<storage, read> ${right.name}: array<${one.type}, ${right.length}>;
-@group(0) @binding(2) var<storage, read_write> ${result.name}: array<${several.type}, ${result.length / step}>;
-
-@compute @workgroup_size(${LANES})
-fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
-${grid.guard}
-${OPAQUE_ZERO}
-let tile = ${grid.tile};
-let columnTile = tile % ${columnTiles * groups}u;
-let group = columnTile / ${columnTiles}u;
-let firstColumn = (columnTile % ${columnTiles}u) * ${columns}u;
-let rowTile = tile / ${columnTiles * groups}u;
-let class_ = rowTile % ${classes}u;
+${opening.text}
 let pair = (rowTile / ${classes}u) * ${LANES}u + lane;
 let line = min(pair, ${pairs - 1}u) / ${stretches}u;
 let x0 = min(pair, ${pairs - 1}u) % ${stretches}u * ${rows}u;
@@ -215,7 +193,7 @@ ${
       label,
       wgsl,
       bindings: ["read", "read", "write"],
-      workgroups: grid.workgroups,
+      workgroups: opening.workgroups,
       requires: storageFeatures(storage),
     };
   });

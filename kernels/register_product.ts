@@ -45,7 +45,7 @@ export function registerTile(
 }
 
 /** A buffer's name in the text, and its elements. */
-interface Operand {
+export interface Operand {
   readonly name: string;
   readonly length: number;
 }
@@ -81,25 +81,24 @@ export interface RegisterProduct {
   readonly accumulate?: boolean;
 }
 
-/** The kernel of a product; binds (left, right, result). */
-export function registerProduct(product: RegisterProduct): Kernel {
-  return sharing((how) => {
-    const { label, storage, buffers, groups = 1, classes = 1, destination } = product;
-    const { rows, columns } = registerTile(product, product.tile);
-    const columnTiles = Math.ceil(product.columns / columns);
-    const grid = tileGrid(Math.ceil(product.rows / (rows * LANES)) * columnTiles * groups * classes);
-    const width = vectorWidth(product.columns, columns);
-    const one = cellsOf(storage), several = cellsOf(storage, width);
-    const [left, right, result] = buffers;
-    const shared = sharedValues("right", {
-      count: columns,
-      sharing: how,
-      at: (j) => one.load(`${right.name}[${product.right(`min(firstColumn + ${j}, ${product.columns - 1}u)`)}]`),
-    });
-    const fromLeft = (at: string) => one.load(`${left.name}[${at}]`);
-
-    const wgsl = `// Each invocation computes ${rows} rows, ${LANES} apart, × ${columns} columns.
-@group(0) @binding(0) var<storage, read> ${left.name}: array<${one.type}, ${left.length}>;
+/**
+ * The bindings of a product and the place of a workgroup in its result, up to `class_`; the function stays open. Workgroups
+ * take `rowTiles` for each class × the tiles of `columns` that each group needs.
+ */
+export function productOpening(
+  { storage, buffers: [left, right, result], groups = 1, classes = 1, columns: groupColumns }: Pick<
+    RegisterProduct,
+    "storage" | "buffers" | "groups" | "classes" | "columns"
+  >,
+  { rowTiles, columns }: { rowTiles: number; columns: number },
+): { text: string; workgroups: Kernel["workgroups"] } {
+  const columnTiles = Math.ceil(groupColumns / columns);
+  const grid = tileGrid(rowTiles * columnTiles * groups * classes);
+  const width = vectorWidth(groupColumns, columns);
+  const one = cellsOf(storage), several = cellsOf(storage, width);
+  return {
+    workgroups: grid.workgroups,
+    text: `@group(0) @binding(0) var<storage, read> ${left.name}: array<${one.type}, ${left.length}>;
 @group(0) @binding(1) var<storage, read> ${right.name}: array<${one.type}, ${right.length}>;
 @group(0) @binding(2) var<storage, read_write> ${result.name}: array<${several.type}, ${result.length / width}>;
 
@@ -112,8 +111,29 @@ let columnTile = tile % ${columnTiles * groups}u;
 let group = columnTile / ${columnTiles}u;
 let firstColumn = (columnTile % ${columnTiles}u) * ${columns}u;
 let rowTile = tile / ${columnTiles * groups}u;
-let class_ = rowTile % ${classes}u;
-let firstRow = (rowTile / ${classes}u) * ${rows * LANES}u + lane;
+let class_ = rowTile % ${classes}u;`,
+  };
+}
+
+/** The kernel of a product; binds (left, right, result). */
+export function registerProduct(product: RegisterProduct): Kernel {
+  return sharing((how) => {
+    const { label, storage, buffers, destination } = product;
+    const { rows, columns } = registerTile(product, product.tile);
+    const opening = productOpening(product, { rowTiles: Math.ceil(product.rows / (rows * LANES)), columns });
+    const width = vectorWidth(product.columns, columns);
+    const one = cellsOf(storage), several = cellsOf(storage, width);
+    const [left, right, result] = buffers;
+    const shared = sharedValues("right", {
+      count: columns,
+      sharing: how,
+      at: (j) => one.load(`${right.name}[${product.right(`min(firstColumn + ${j}, ${product.columns - 1}u)`)}]`),
+    });
+    const fromLeft = (at: string) => one.load(`${left.name}[${at}]`);
+
+    const wgsl = `// Each invocation computes ${rows} rows, ${LANES} apart, × ${columns} columns.
+${opening.text}
+let firstRow = (rowTile / ${product.classes ?? 1}u) * ${rows * LANES}u + lane;
 ${product.setup ?? ""}
 ${
       unroll(rows, (i) =>
@@ -152,7 +172,7 @@ ${
       label,
       wgsl,
       bindings: ["read", "read", "write"],
-      workgroups: grid.workgroups,
+      workgroups: opening.workgroups,
       requires: storageFeatures(storage),
     };
   });

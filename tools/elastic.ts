@@ -5,7 +5,7 @@
 import { runCluster } from "../actors/cluster.ts";
 import { randomStream } from "../data/random.ts";
 import { endOf, localHostOptions, startJoinedHost } from "./joined_host.ts";
-import { digestInPeace, RunWatch } from "./run_watch.ts";
+import { type Comparison, digestInPeace, RunWatch } from "./run_watch.ts";
 import { smallConfig } from "./small_run.ts";
 
 /** Which changes, and where. */
@@ -21,13 +21,9 @@ export interface ElasticOptions {
 }
 
 /** What came of it. */
-export interface ElasticReport {
+export interface ElasticReport extends Comparison {
   /** Trainers with replicas after each change. */
   readonly trainers: readonly number[];
-  readonly wrong: readonly string[];
-  readonly steps: number;
-  readonly expected: string;
-  readonly found: string;
 }
 
 const trainersMax = 4;

@@ -8,7 +8,7 @@ import { workerId } from "../actors/trainer.ts";
 import { Breakpoints, type Stoppable } from "./breakpoints.ts";
 import { type Cell, mayRestart, moments, nameOf } from "./fault_cells.ts";
 import { endOf, localHostOptions, startJoinedHost } from "./joined_host.ts";
-import { digestInPeace, RunWatch } from "./run_watch.ts";
+import { type Comparison, digestInPeace, RunWatch } from "./run_watch.ts";
 import { smallConfig } from "./small_run.ts";
 
 /** What a tour goes through and where. */
@@ -36,13 +36,8 @@ export interface CellReport {
 }
 
 /** What came of a tour. */
-export interface TourReport {
+export interface TourReport extends Comparison {
   readonly cells: readonly CellReport[];
-  /** What must not be, in words. */
-  readonly wrong: readonly string[];
-  readonly steps: number;
-  readonly expected: string;
-  readonly found: string;
 }
 
 const trainers = 2;

@@ -119,6 +119,16 @@ export class RunWatch {
   }
 }
 
+/** A run that something happened to, beside one in peace. */
+export interface Comparison {
+  /** What must not be, in words. */
+  readonly wrong: readonly string[];
+  readonly steps: number;
+  /** SHA-256 of the weights of the run in peace. */
+  readonly expected: string;
+  readonly found: string;
+}
+
 /**
  * The digest that a run has before `step` when nothing happens to it; losses that `watch` saw and that are others there are
  * told to it.

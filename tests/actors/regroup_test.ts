@@ -5,6 +5,15 @@ import { actors, digest, drive } from "./driven_controller.ts";
 const others = (...gone: string[]) => actors.filter((id) => !gone.includes(id));
 const ofKind = (sent: string[], ...types: string[]) => sent.filter((line) => types.includes(line.split(" ")[0]));
 
+/** A run whose step 0 counted and which goes on without its second trainer; its replacement has not said hello yet. */
+function driveWithoutTrainer1(): ReturnType<typeof drive> {
+  const run = drive(3);
+  run.step(0);
+  run.kill("trainer-1");
+  run.regroup(...others("trainer-1"));
+  return run;
+}
+
 Deno.test("a lost trainer's replicas move to the others at once, and the step is taken again from the same state", () => {
   const run = drive(3);
   run.step(0);
@@ -42,10 +51,7 @@ Deno.test("an actor without a state is started anew alone; the trainers wait for
 });
 
 Deno.test("what comes of an earlier epoch or of a replaced process is not heard", () => {
-  const run = drive(3);
-  run.step(0);
-  run.kill("trainer-1");
-  run.regroup(...others("trainer-1"));
+  const run = driveWithoutTrainer1();
   const steps = () => run.kinds().filter((kind) => kind === "step").length;
   const times = { dataMs: 1, computeMs: 1, syncMs: 1, deviceBytes: 1 };
   const replicas = [0, 1, 2, 3].map((replica) => ({ replica, loss: 9, embeddingDeviation: 0 }));
@@ -61,10 +67,7 @@ Deno.test("what comes of an earlier epoch or of a replaced process is not heard"
 });
 
 Deno.test("a replacement follows the others' steps and gets replicas once it has caught up", () => {
-  const run = drive(3);
-  run.step(0);
-  run.kill("trainer-1");
-  run.regroup(...others("trainer-1"));
+  const run = driveWithoutTrainer1();
   run.come("trainer-1");
   assertEquals(ofKind(run.sent(), "observe", "share-state"), [], "in the middle of a step nothing is shared");
   run.step(1);
@@ -119,10 +122,7 @@ Deno.test("a run that is interrupted while the others wait for a newcomer ends a
 });
 
 Deno.test("a newcomer that fails three times is left out, and the run goes on without it", () => {
-  const run = drive(3);
-  run.step(0);
-  run.kill("trainer-1");
-  run.regroup(...others("trainer-1"));
+  const run = driveWithoutTrainer1();
   for (let i = 0; i < 3; i++) run.kill("trainer-1");
   const lost = run.events.flatMap((event) => event.kind === "newcomer-lost" ? [event.startsAnew] : []);
   assertEquals(lost, [true, true, false]);
@@ -131,10 +131,7 @@ Deno.test("a newcomer that fails three times is left out, and the run goes on wi
 });
 
 Deno.test("a link that broke with a newcomer's end is not held against the one that comes in its place", () => {
-  const run = drive(3);
-  run.step(0);
-  run.kill("trainer-1");
-  run.regroup(...others("trainer-1"));
+  const run = driveWithoutTrainer1();
   run.come("trainer-1");
   run.step(1);
   run.say("trainer-0", { type: "unreachable", peer: "trainer-1", reason: "reset" });
@@ -146,10 +143,7 @@ Deno.test("a link that broke with a newcomer's end is not held against the one t
 });
 
 Deno.test("the process of a newcomer that is left out is told to end", () => {
-  const run = drive(3);
-  run.step(0);
-  run.kill("trainer-1");
-  run.regroup(...others("trainer-1"));
+  const run = driveWithoutTrainer1();
   for (let i = 0; i < 3; i++) {
     run.come("trainer-1");
     run.sent();
@@ -274,10 +268,7 @@ Deno.test("an actor that was configured and is not ready yet hears of the next e
 });
 
 Deno.test("a broken link between the only trainer and a newcomer costs an epoch, and nobody is started anew", () => {
-  const run = drive(3);
-  run.step(0);
-  run.kill("trainer-1");
-  run.regroup(...others("trainer-1"));
+  const run = driveWithoutTrainer1();
   run.come("trainer-1");
   run.step(1);
   run.sent();
@@ -288,10 +279,7 @@ Deno.test("a broken link between the only trainer and a newcomer costs an epoch,
 });
 
 Deno.test("a newcomer that was let in and has not answered is left out by the next loss, and follows on", () => {
-  const run = drive(3);
-  run.step(0);
-  run.kill("trainer-1");
-  run.regroup(...others("trainer-1"));
+  const run = driveWithoutTrainer1();
   run.come("trainer-1");
   run.step(1);
   run.say("checkpointer", { type: "saved", step: 2, folder: "/step-2", digest });
@@ -307,10 +295,7 @@ Deno.test("a newcomer that was let in and has not answered is left out by the ne
 });
 
 Deno.test("the end of a trainer that was left out is no loss of the run's", () => {
-  const run = drive(3);
-  run.step(0);
-  run.kill("trainer-1");
-  run.regroup(...others("trainer-1"));
+  const run = driveWithoutTrainer1();
   for (let i = 0; i < 3; i++) run.say("trainer-1", { type: "failed", error: "no device", logTail: [] });
   const before = run.kinds().length;
   run.kill("trainer-1");
