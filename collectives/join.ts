@@ -31,12 +31,17 @@ export class JoinAccumulator {
     this.#covered += high - low;
     if (this.#covered < this.slots) return undefined;
     const inOrder = [...this.#parts].sort(([a], [b]) => a - b).map(([, part]) => part.values);
-    const whole = new Float32Array(inOrder.reduce((sum, { length }) => sum + length, 0));
-    let at = 0;
-    for (const part of inOrder) {
-      whole.set(part, at);
-      at += part.length;
-    }
-    return whole;
+    return joined(inOrder);
   }
+}
+
+/** One vector after the other. */
+export function joined(pieces: readonly Float32Array[]): Float32Array<ArrayBuffer> {
+  const whole = new Float32Array(pieces.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    whole.set(piece, at);
+    at += piece.length;
+  }
+  return whole;
 }

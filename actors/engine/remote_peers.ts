@@ -5,6 +5,7 @@
  */
 import { deadline } from "@std/async/deadline";
 import type { Assigner, AssignRequest, Collective } from "../../collectives/collective.ts";
+import { joined } from "../../collectives/join.ts";
 import { treeCover, treeSum } from "../../collectives/tree.ts";
 import type { Message } from "../../wire/messages.ts";
 import { f32FromWire, toWire } from "../../wire/tensor.ts";
@@ -196,14 +197,4 @@ export class RemotePeers implements Assigner {
       );
     }
   }
-}
-
-function joined(pieces: readonly Vector[]): Vector {
-  const whole = new Float32Array(pieces.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const piece of pieces) {
-    whole.set(piece, at);
-    at += piece.length;
-  }
-  return whole;
 }

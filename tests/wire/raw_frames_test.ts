@@ -2,24 +2,13 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { deadline } from "@std/async/deadline";
 import { greetingFrame } from "../../wire/frames.ts";
-import type { Link } from "../../wire/link.ts";
-import { connectSocket, listen, type Listener } from "../../wire/socket_link.ts";
+import { connectSocket, type Listener } from "../../wire/socket_link.ts";
+import { token, withListener } from "./listener.ts";
 import { frame, opcodes, RawClient, upgradeRequest } from "./raw_client.ts";
 
-const token = "right-token";
 const greeting = frame(opcodes.binary, greetingFrame("right"));
 const { binary, close, continuation, ping, pong, text } = opcodes;
 const bytes = (...values: number[]) => new Uint8Array(values);
-
-async function withListener(test: (listener: Listener, links: Link[]) => Promise<void>): Promise<void> {
-  const links: Link[] = [];
-  const listener = listen({ id: "left", token, greetingTimeoutMs: 200 }, (link) => links.push(link));
-  try {
-    await test(listener, links);
-  } finally {
-    await listener.close();
-  }
-}
 
 /** Why the link ends of a client that greets and then sends `frames`. */
 async function endOf(listener: Listener, frames: readonly Uint8Array[]): Promise<string> {

@@ -4,10 +4,9 @@ import { WireError } from "../../wire/error.ts";
 import { frameKind, greetingFrame } from "../../wire/frames.ts";
 import { Identity } from "../../wire/identity.ts";
 import type { Link } from "../../wire/link.ts";
-import { connectSocket, listen, type Listener } from "../../wire/socket_link.ts";
+import { connectSocket, listen } from "../../wire/socket_link.ts";
 import { linkExam } from "./link_exam.ts";
-
-const token = "right-token";
+import { token, withListener } from "./listener.ts";
 
 /** What the actor `right` shows the listener `left`. */
 function proof(): string {
@@ -20,16 +19,6 @@ linkExam("socket", async (limits) => {
   const right = await connectSocket(listener.url, { id: "right", token, ...limits });
   return { left: await deadline(accepted.promise, 15_000), right, close: () => listener.close() };
 });
-
-async function withListener(test: (listener: Listener, links: Link[]) => Promise<void>): Promise<void> {
-  const links: Link[] = [];
-  const listener = listen({ id: "left", token, greetingTimeoutMs: 200 }, (link) => links.push(link));
-  try {
-    await test(listener, links);
-  } finally {
-    await listener.close();
-  }
-}
 
 /** How a bare WebSocket ends after `act` has used it. */
 async function bareSocket(url: string, act: (socket: WebSocket) => void): Promise<CloseEvent> {
