@@ -168,6 +168,15 @@ export type RunEvent =
     readonly trainers: readonly string[];
     readonly attempt: number;
   }
+  | {
+    /** The host beside the controller is lost and another takes its place; its actors go on. */
+    readonly kind: "host-lost";
+    readonly failure: RunFailure;
+    /** Losses in a row without a new step, this one included, and how many there may be. */
+    readonly restart: number;
+    readonly restartsMax: number;
+    readonly attempt: number;
+  }
   /** A trainer on its way to replicas was lost; nothing waits for it. */
   | {
     readonly kind: "newcomer-lost";

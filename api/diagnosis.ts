@@ -127,6 +127,8 @@ function noteText(event: RunEvent): string | undefined {
       return regroupText(event);
     case "newcomer-lost":
       return `lost ${event.actor} before it took part: ${event.error.split("\n")[0]}`;
+    case "host-lost":
+      return `LOST ${failureText(event.failure)}; another takes its place, its actors go on`;
     case "restarting":
       return `LOST ${failureText(event.failure)}; restart ${event.restart} of ${event.restartsMax} without a new step`;
     case "failed":

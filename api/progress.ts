@@ -47,6 +47,10 @@ export class Progress {
         return this.#line(regroupLine(event));
       case "newcomer-lost":
         return this.#line(`lost ${event.actor} before it took part: ${event.error.split("\n")[0]}`);
+      case "host-lost":
+        return this.#line(
+          `lost ${event.failure.actor}, another takes its place: ${event.failure.error.split("\n")[0]}`,
+        );
       case "commit":
         return;
       case "restarting":

@@ -13,6 +13,7 @@ import { randomStream } from "../data/random.ts";
 import { ensureVulkan } from "../setup/vulkan.ts";
 import { elastic } from "./elastic.ts";
 import { faultMatrix, printMatrix } from "./fault_matrix.ts";
+import { actsOnLoss } from "./run_watch.ts";
 import { smallConfig, withImages } from "./small_run.ts";
 
 /** What to do to a run. */
@@ -94,9 +95,7 @@ class Fire {
 
   take(event: RunEvent): void {
     if (event.kind === "started") this.#pids.set(event.actor, event.pid);
-    const acted = event.kind === "restarting" || event.kind === "newcomer-lost" ||
-      event.kind === "regrouping" && event.failure !== null;
-    if (acted && this.#shot !== undefined) {
+    if (actsOnLoss(event) && this.#shot !== undefined) {
       this.#shot.detectedMs ??= performance.now() - this.#shot.at;
     }
     if (event.kind !== "step") return;

@@ -8,7 +8,7 @@ import { workerId } from "../actors/trainer.ts";
 import { Breakpoints, type Stoppable } from "./breakpoints.ts";
 import { type Cell, mayRestart, moments, nameOf } from "./fault_cells.ts";
 import { endOf, localHostOptions, startJoinedHost } from "./joined_host.ts";
-import { type Comparison, digestInPeace, RunWatch } from "./run_watch.ts";
+import { actsOnLoss, type Comparison, digestInPeace, RunWatch } from "./run_watch.ts";
 import { smallConfig } from "./small_run.ts";
 
 /** What a tour goes through and where. */
@@ -226,9 +226,7 @@ class Tour {
   #note(event: RunEvent, due: number): void {
     const shot = this.#shot;
     if (shot === undefined) return;
-    const acted = event.kind === "restarting" || event.kind === "newcomer-lost" ||
-      event.kind === "regrouping" && event.failure !== null;
-    if (acted) shot.acted ??= performance.now();
+    if (actsOnLoss(event)) shot.acted ??= performance.now();
     if (event.kind === "resumed") shot.repeated = Math.max(0, due - event.step);
     const isNew = event.kind === "step" && event.record.step >= shot.furthest;
     if (isNew && shot.acted !== undefined) shot.recovered ??= performance.now();

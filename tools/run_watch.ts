@@ -9,6 +9,12 @@ import type { TrainConfig } from "../config.ts";
 
 const patienceMs = 90_000;
 
+/** Whether an event tells that a loss is acted on. */
+export function actsOnLoss(event: RunEvent): boolean {
+  return ["restarting", "newcomer-lost", "host-lost"].includes(event.kind) ||
+    event.kind === "regrouping" && event.failure !== null;
+}
+
 /** One run, as its events tell it. */
 export class RunWatch {
   /** What must not be, in words. */
@@ -91,6 +97,10 @@ export class RunWatch {
         break;
       case "restarting":
         this.restarts++;
+        this.acted++;
+        this.hosts.delete(event.failure.actor);
+        break;
+      case "host-lost":
         this.acted++;
         this.hosts.delete(event.failure.actor);
         break;
