@@ -7,9 +7,11 @@ import type { Message } from "../wire/messages.ts";
 import type { Effect } from "./runtime/behavior.ts";
 import type { CommitRecord, RunEvent } from "./events.ts";
 import type { ControllerOptions, ControllerState } from "./controller_state.ts";
-import type { Change } from "./regroup.ts";
+import { type Change, forget } from "./regroup.ts";
 import { placeActors, type Placement, type Role, seatReplicas } from "./seats.ts";
 import { nextPlateau } from "./step_record.ts";
+import { halt } from "./start_orders.ts";
+import { roleOf } from "./who_may_send.ts";
 
 /** What the journal of a run tells. */
 export interface Journal {
@@ -95,10 +97,21 @@ export function adopt(
   return { lost: others.map(({ id }) => id).filter((id) => !here.has(id)) };
 }
 
-/** The hosts that carry actors which are none of this run's any more. */
-export function strangers(state: ControllerState): string[] {
-  const strange = [...state.found].filter(([id]) => !state.starts.has(id)).map(([, { host }]) => host);
-  return state.starts.size > 0 ? [] : [...new Set(strange)];
+/** Nobody is taken over: the actors that hosts carry are ended, and what all of them have told is forgotten. */
+export function endFound(state: ControllerState): Effect[] {
+  const hosts = new Set([...state.found.values()].map(({ host }) => host));
+  state.found.clear();
+  const gone = dropStrangers(state);
+  return [...gone, ...[...hosts].map((host) => halt(host, ++state.attempt))];
+}
+
+/** Actors that no host tells of are let go, as those of a host that has died with the controller. */
+export function dropStrangers(state: ControllerState): Effect[] {
+  // A host may be about to tell.
+  const strange = [...state.urls.keys()].filter((id) => !state.found.has(id) && roleOf(id) !== "host");
+  for (const id of strange) forget(state, id);
+  if (strange.length === 0) return [];
+  return [{ kind: "disconnect", peers: strange, reason: "no host tells of it", below: ++state.attempt }];
 }
 
 /** An actor is gone before it was taken over: it is started anew with the others. */

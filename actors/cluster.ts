@@ -165,6 +165,7 @@ function startProcesses(options: ClusterOptions, found: Promise<number>, control
       dawn: config.cluster.gpu === "dawn" || needsDawn(config, adapters),
     },
     rejoinMs: options.rejoinMs,
+    actorsOutlive: true,
     breakpoints: options.breakpoints,
   };
   if (options.adopt === undefined) host.start();

@@ -10,21 +10,22 @@ import {
   backoffMs,
   beginRestart,
   countsWhileHalting,
-  halted,
   haltTimeoutMs,
   lossesBefore,
   mayRestart,
   mayStart,
   rootCause,
 } from "./recovery.ts";
-import { configureLate, goneWith, isReady, lateNewcomers, mayMend } from "./regroup.ts";
+import { configureLate, forget, goneWith, isReady, lateNewcomers, mayMend } from "./regroup.ts";
 import { RegroupDriver } from "./regroup_driver.ts";
 import { nextPlateau } from "./step_record.ts";
 import { StepDriver } from "./step_driver.ts";
-import { adoptMs, allBack, forgetFound, type Living, strangers } from "./adopt.ts";
+import { adoptMs, forgetFound } from "./adopt.ts";
+import { HostDriver } from "./host_driver.ts";
+import { mayOutlive } from "./orphans.ts";
 import type { ActorId, Behavior, Effect } from "./runtime/behavior.ts";
 import * as probing from "./probing.ts";
-import { configureOrders, halt, startOrders, stopOrders } from "./start_orders.ts";
+import { configureOrders, startOrders, stopOrders } from "./start_orders.ts";
 import { actorIds, placeActors, seatReplicas, trainerIds, trainersFor } from "./seats.ts";
 import {
   alarm,
@@ -49,7 +50,6 @@ import {
   missing,
   passOn,
   statusOf,
-  tailOf,
   waitOf,
 } from "./controller_state.ts";
 
@@ -70,6 +70,7 @@ export function controllerBehavior(options: ControllerOptions, ports: Controller
 class Controller {
   readonly #steps: StepDriver;
   readonly #members: RegroupDriver;
+  readonly #hosts: HostDriver;
 
   constructor(readonly options: ControllerOptions, readonly ports: ControllerPorts) {
     this.#steps = new StepDriver(options, ports, {
@@ -79,6 +80,10 @@ class Controller {
       regroup: (state, change) => this.#members.regroup(state, change),
     });
     this.#members = new RegroupDriver(options, ports, (state) => this.#steps.next(state));
+    this.#hosts = new HostDriver(options, ports, this.#members, {
+      startActors: (state) => this.#startActors(state),
+      fail: (state, cause) => this.#fail(state, cause),
+    });
   }
 
   get #config(): TrainConfig {
@@ -103,9 +108,9 @@ class Controller {
     state.heardAt.set(from, this.ports.now());
     switch (message.type) {
       case "host-ready":
-        return this.#hostReady(state, { host: from, adapters: message.adapters, living: message.living ?? [] });
+        return this.#hosts.ready(state, { host: from, adapters: message.adapters, living: message.living ?? [] });
       case "halted":
-        return message.attempt === state.epoch ? this.#halted(state, from) : [];
+        return message.attempt === state.epoch ? this.#hosts.halted(state, from) : [];
       case "hello":
         return this.#hello(state, { ...message, id: from });
       case "source":
@@ -144,8 +149,11 @@ class Controller {
       case "saved":
         return this.#steps.saved(state, message);
       case "images-replaced":
-      case "log-lines":
         passOn(state, message, this.ports);
+        return [];
+      case "log-lines":
+        // An actor speaks for itself only.
+        if (message.actor === from || state.hosts.includes(from)) passOn(state, message, this.ports);
         return [];
       case "stop":
         return this.#interrupt(state);
@@ -166,49 +174,10 @@ class Controller {
     if (state.phase === "hosts" && this.options.adopt !== undefined) return forgetFound(state, message, from);
     if (state.phase === "halting") {
       const lost = lostHost(state, message);
-      return lost === undefined ? [] : this.#hostLost(state, lost);
+      return lost === undefined ? [] : this.#hosts.lostWhileHalting(state, lost);
     }
     const { cause, effects } = troubleOf(state, message, from);
     return cause === undefined ? effects : this.#fail(state, cause);
-  }
-
-  #hostReady(
-    state: ControllerState,
-    { living, ...joined }: { host: string; adapters: readonly string[]; living: Living },
-  ): Effect[] {
-    // One that comes back before its loss was acted on comes again after that.
-    if (state.hosts.includes(joined.host)) return this.#mayFail(state, lostCause(state));
-    // The local host comes first, whoever joined before it.
-    if (joined.host === actorIds.localHost) state.hosts.unshift(joined.host);
-    else state.hosts.push(joined.host);
-    this.ports.emit({ kind: "host-joined", ...joined });
-    if (state.phase === "hosts" && this.options.adopt !== undefined) {
-      for (const { id, role, attempt } of living) state.found.set(id, { host: joined.host, role, attempt });
-      return this.#whenBack(state);
-    }
-    // What it carried belongs to nobody any more.
-    const ends: Effect[] = living.length === 0 ? [] : [halt(joined.host, ++state.attempt)];
-    return [...ends, ...this.#hostJoined(state, joined.host)];
-  }
-
-  #hostJoined(state: ControllerState, host: string): Effect[] {
-    if (state.phase === "training" || state.phase === "regrouping") return this.#members.fillUp(state);
-    if (state.phase !== "hosts") {
-      // Its turn comes with the next start of the actors, or when those under way are at work.
-      const awaited = state.phase === "halting" && host === actorIds.localHost && state.halting.size === 0;
-      return awaited ? this.#whenHalted(state) : [];
-    }
-    if (state.hosts.length < this.options.hosts || state.hosts[0] !== actorIds.localHost) return [];
-    return [{ kind: "cancel-timer", name: "hosts" }, ...this.#startActors(state)];
-  }
-
-  /** Goes on with the actors of the controller before this one once all are back, or as many as came in time. */
-  #whenBack(state: ControllerState, { late = false } = {}): Effect[] {
-    if (state.hosts[0] !== actorIds.localHost || !late && !allBack(state, this.options.hosts)) return [];
-    const cancels = ["hosts", "adopt"].map((name): Effect => ({ kind: "cancel-timer", name }));
-    const taken = this.#members.takeOver(state);
-    const ends = taken === undefined ? strangers(state).map((host) => halt(host, ++state.attempt)) : [];
-    return [...cancels, ...ends, ...(taken ?? this.#startActors(state))];
   }
 
   #startActors(state: ControllerState): Effect[] {
@@ -232,7 +201,7 @@ class Controller {
     state.urls.set(actor.id, actor.url);
     state.pids.set(actor.id, actor.pid);
     this.ports.emit({ kind: "started", actor: actor.id, pid: actor.pid });
-    if (state.phase === "hosts" && this.options.adopt !== undefined) return this.#whenBack(state);
+    if (state.phase === "hosts" && this.options.adopt !== undefined) return this.#hosts.whenBack(state);
     // Whoever has its link anew is late: its loss is being acted on.
     if (state.ready.has(actor.id)) return [];
     if (state.phase === "training" || state.phase === "regrouping") return configureLate(state, actor.id, this.options);
@@ -302,12 +271,16 @@ class Controller {
   }
 
   #alarm(state: ControllerState, name: string): Effect[] {
-    if (name === "halting") return this.#haltLate(state);
+    if (name === "halting") return this.#hosts.haltLate(state);
     if (name === "restart") return mayStart(state) ? this.#startActors(state) : [];
-    if (name === "adopt" && state.phase === "hosts") return this.#whenBack(state, { late: true });
+    if (name === "adopt" && state.phase === "hosts") return this.#hosts.whenBack(state, { late: true });
     if (name === "watch") return this.#watch(state);
     if (name === "pulse") {
       return [alarm("pulse", pulseWatchMs), ...this.#mayFail(state, pulseCause(state, this.ports.now()))];
+    }
+    if (name === "local-host") {
+      const late = { actor: actorIds.localHost, error: "waited too long for it to start anew", lines: [] };
+      return state.hosts.includes(actorIds.localHost) ? [] : this.#fail(state, late);
     }
     const broken = name === "lost" ? lostCause(state) : name === "broken" ? brokenCause(state) : undefined;
     if (broken !== undefined) return this.#fail(state, broken);
@@ -339,8 +312,6 @@ class Controller {
     cause: Cause,
     { strays, mendable = true }: { strays?: readonly string[]; mendable?: boolean } = {},
   ): Effect[] {
-    // All steps are taken and saved.
-    if (state.phase === "judging") return this.#finish(state);
     const { actor, linkOnly = false } = cause;
     if (!linkOnly && state.joining.has(actor)) return this.#members.newcomerLost(state, cause);
     const host = state.placements.find(({ id }) => id === actor)?.host ?? actor;
@@ -348,41 +319,33 @@ class Controller {
     const restartsMax = this.#config.cluster.restarts;
     const losses = lossesBefore(state, actor, this.ports.now());
     const replaceable = actor !== actorIds.localHost || this.ports.replaceLocalHost !== undefined;
+    if (actor === actorIds.localHost && replaceable && mayOutlive(state, restartsMax)) {
+      return this.#hosts.localLost(state, failure);
+    }
+    if (state.phase === "judging") return this.#lostWhileJudging(state, actor);
     const lost = linkOnly ? [] : strays ?? goneWith(state, actor);
     const hosts = !linkOnly && state.hosts.includes(actor) ? [actor] : [];
     if (mendable && replaceable && losses < restartsMax && mayMend(state, { actor, gone: lost, losses })) {
       return this.#members.regroup(state, { failure, lost, hosts });
     }
-    if (state.interrupted || !replaceable || losses >= restartsMax || !mayRestart(state)) {
+    const again = Math.max(losses, actor === actorIds.localHost ? state.hostLosses : 0);
+    if (state.interrupted || !replaceable || again >= restartsMax || !mayRestart(state)) {
       return this.#giveUp(state, failure);
     }
     const effects = beginRestart(state, failure, this.ports.now());
     const restart = state.restarts.taken;
     this.ports.emit({ kind: "restarting", failure, restart, restartsMax, delayMs: backoffMs(restart) });
     if (!state.hosts.includes(actorIds.localHost)) this.ports.replaceLocalHost?.();
-    const wait = state.halting.size === 0 ? this.#whenHalted(state) : [alarm("halting", haltTimeoutMs)];
+    const wait = state.halting.size === 0 ? this.#hosts.whenHalted(state) : [alarm("halting", haltTimeoutMs)];
     return [...effects, alarm("watch", watchMs), ...wait];
   }
 
-  #halted = (state: ControllerState, host: string): Effect[] => halted(state, host) ? this.#whenHalted(state) : [];
-
-  #whenHalted(state: ControllerState): Effect[] {
-    if (!state.hosts.includes(actorIds.localHost)) return [alarm("hosts", this.#config.cluster.startTimeoutMs)];
-    const delayMs = backoffMs(state.restarts.taken);
-    const cancels = ["halting", "hosts"].map((name): Effect => ({ kind: "cancel-timer", name }));
-    return [...cancels, ...(delayMs === 0 ? this.#startActors(state) : [alarm("restart", delayMs)])];
-  }
-
-  /** A host is gone while the actors are being ended: the others carry on without it. */
-  #hostLost(state: ControllerState, { host, error }: { host: string; error: string }): Effect[] {
-    state.hosts = state.hosts.filter((id) => id !== host);
-    if (host !== actorIds.localHost) return this.#halted(state, host);
-    return this.#fail(state, { actor: host, error: `connection lost: ${error}`, lines: tailOf(state, host) });
-  }
-
-  #haltLate(state: ControllerState): Effect[] {
-    const lost = { error: `did not end its actors within ${haltTimeoutMs} ms` };
-    return [...state.halting].flatMap((host) => this.#hostLost(state, { host, ...lost }));
+  /** All steps are taken and saved: nobody but the evaluator, and the host that carries it, is needed any more. */
+  #lostWhileJudging(state: ControllerState, actor: string): Effect[] {
+    if (actor === actorIds.localHost) return this.#finish(state);
+    forget(state, actor);
+    state.hosts = state.hosts.filter((host) => host !== actor);
+    return [];
   }
 
   #giveUp(state: ControllerState, failure: RunFailure): Effect[] {

@@ -9,6 +9,7 @@ import type { Journal } from "./adopt.ts";
 import type { ActorStatus, RunEvent, RunStatus } from "./events.ts";
 import { evaluatorStatus, noProbing, type Probing } from "./probing.ts";
 import { NO_RESTARTS, type Restarts } from "./recovery.ts";
+import type { Orphan } from "./orphans.ts";
 import type { Newcomer, Regrouping } from "./regroup.ts";
 import { actorIds, type Placement, type TrainerSeat } from "./seats.ts";
 import type { StepDone } from "./step_record.ts";
@@ -69,6 +70,12 @@ export interface ControllerState {
   readonly broken: Map<string, readonly [string, string]>;
   /** Actors of an earlier controller that its hosts tell of, and where they are. */
   readonly found: Map<string, { readonly host: string; readonly role: string; readonly attempt: number }>;
+  /** Processes of a local host that was lost, by number, until the one in its place watches over them. */
+  readonly orphans: Map<number, Orphan>;
+  /** Starts of actors that have outlived their host, of whose end nobody knows more than their links tell. */
+  readonly outlived: Map<string, number>;
+  /** Losses of the local host since one was last there. */
+  hostLosses: number;
   /** Trainers whose parts of a late step are waited for, by how many say so; undefined until somebody was asked. */
   lacking: Map<string, number> | undefined;
   /** Hosts that are about to go. */
@@ -142,6 +149,9 @@ export function initialState(attempt = 0): ControllerState {
     regrouping: { waiting: new Set(), admitted: [] },
     broken: new Map(),
     found: new Map(),
+    orphans: new Map(),
+    outlived: new Map(),
+    hostLosses: 0,
     lacking: undefined,
     leaving: new Set(),
     held: false,

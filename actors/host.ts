@@ -12,6 +12,8 @@ export interface HostPorts {
   /** One line per adapter. */
   readonly adapters: readonly string[];
   spawn(order: SpawnOrder): SpawnedActor;
+  /** Watches over a process that a host before this one has started; absent where actors end with their host. */
+  find?(process: { readonly id: string; readonly pid: number }): SpawnedActor;
 }
 
 /** One actor to be started. */
@@ -71,6 +73,8 @@ export function hostBehavior(ports: HostPorts): Behavior<HostState> {
       switch (message.type) {
         case "spawn":
           return [state, state.stopping ? [] : [spawn(state, message, ports)]];
+        case "take-over":
+          return [state, message.actors.flatMap((actor) => takeOver(state, actor, ports))];
         case "actor-exited":
           return [state, exited(state, message)];
         case "halt":
@@ -143,16 +147,39 @@ function spawn(state: HostState, order: Extract<Message, { type: "spawn" }>, por
           lines.push(line.slice(0, 4_000));
         },
       });
-      state.actors.set(id, actor);
-      state.living.set(id, { role, attempt });
-      const { code } = await actor.exited;
-      if (state.actors.get(id) === actor) {
-        state.actors.delete(id);
-        state.living.delete(id);
-      }
-      return { type: "actor-exited", actor: id, attempt, code, lines: actor.logTail().slice(-20) };
+      return await lifeOf(state, actor, { role, attempt });
     },
   };
+}
+
+/** Counts an actor among the living until its end, which it resolves to. */
+async function lifeOf(
+  state: HostState,
+  actor: SpawnedActor,
+  { role, attempt }: { role: string; attempt: number },
+): Promise<Message> {
+  const { id } = actor;
+  state.actors.set(id, actor);
+  state.living.set(id, { role, attempt });
+  const { code } = await actor.exited;
+  if (state.actors.get(id) === actor) {
+    state.actors.delete(id);
+    state.living.delete(id);
+  }
+  return { type: "actor-exited", actor: id, attempt, code, lines: actor.logTail().slice(-20) };
+}
+
+/** An actor of the host that this one has replaced is watched over like one of its own. */
+function takeOver(
+  state: HostState,
+  { id, role, attempt, pid }: Extract<Message, { type: "take-over" }>["actors"][number],
+  { find }: HostPorts,
+): Effect[] {
+  if (find === undefined || state.stopping || state.attempts.has(id)) return [];
+  state.attempts.set(id, attempt);
+  const actor = find({ id, pid });
+  const life = lifeOf(state, actor, { role, attempt });
+  return [{ kind: "task", name: `watch over ${id}`, timeoutMs: lifeMs, run: () => life }];
 }
 
 function exited(state: HostState, message: Extract<Message, { type: "actor-exited" }>): Effect[] {

@@ -19,6 +19,8 @@ export interface HostOptions {
   readonly grants: HostGrants;
   /** How long this host and its actors look for a controller that was lost. @default not at all */
   readonly rejoinMs?: number;
+  /** Whether this host's actors outlive it, for another host to take them over. @default false */
+  readonly actorsOutlive?: boolean;
   /** Where a test sets breakpoints of this host's actors (`runtime/breakpoints.ts`). */
   readonly breakpoints?: string;
 }
@@ -39,6 +41,7 @@ const schema: z.ZodType<HostOptions> = z.strictObject({
     dawn: z.boolean(),
   }),
   rejoinMs: z.number().positive().optional(),
+  actorsOutlive: z.boolean().optional(),
   breakpoints: z.string().optional(),
 });
 

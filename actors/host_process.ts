@@ -3,13 +3,13 @@
  * processes with the permissions of their role.
  */
 import type { Log, Role } from "./runtime/behavior.ts";
-import { Authority, tokenLifeMs } from "../wire/identity.ts";
+import { Authority } from "../wire/identity.ts";
 import { connectSocket } from "../wire/socket_link.ts";
 import { type ActorEnd, runActor } from "./runtime/loop.ts";
 import { openSocketNetwork } from "./runtime/network.ts";
 import { startPulse } from "./runtime/pulse.ts";
 import { lookForController } from "./runtime/rejoin.ts";
-import { spawnActor } from "./runtime/spawn.ts";
+import { findActor, spawnActor } from "./runtime/spawn.ts";
 import { hostBehavior, type HostPorts } from "./host.ts";
 import { type HostOptions, parseHostOptions } from "./host_options.ts";
 import { permissionsOf } from "./permissions.ts";
@@ -29,16 +29,15 @@ export function processPorts(options: HostOptions): HostPorts {
   const authority = new Authority(options.token);
   return {
     adapters: options.adapters,
+    find: findActor,
     spawn({ id, role, attempt, environment, onLogLine }) {
-      const subject = { actor: id, role, attempt };
       // The secret stays here: an actor gets what lets it in as itself, in this attempt, for some minutes.
-      const pass = authority.pass(subject);
+      const pass = authority.pass({ actor: id, role, attempt });
       return spawnActor({
         entry,
         permissions: permissionsOf(role, options.grants),
         env: computing.includes(role) ? { ...options.gpuEnvironment, ...environment } : {},
         onLogLine,
-        renewal: { everyMs: tokenLifeMs / 3, token: () => authority.pass(subject, { seed: pass.seed }).token },
         bootstrap: {
           id,
           role,
@@ -50,6 +49,7 @@ export function processPorts(options: HostOptions): HostPorts {
           listenPort: 0,
           heartbeatMs,
           rejoinMs: options.rejoinMs,
+          outlives: options.actorsOutlive,
           breakpoints: options.breakpoints,
           options: {},
         },

@@ -3,12 +3,11 @@
  * replaced, ended. It decides none of that.
  */
 import { deadline } from "@std/async/deadline";
-import { kill } from "node:process";
 import type { Message } from "../wire/messages.ts";
 import { isLoopback } from "../wire/tls.ts";
 import type { HostOptions } from "./host_options.ts";
 import { netPermission } from "./permissions.ts";
-import { spawnActor, type SpawnedActor } from "./runtime/spawn.ts";
+import { lives, spawnActor, type SpawnedActor } from "./runtime/spawn.ts";
 import { actorIds } from "./seats.ts";
 
 const { localHost } = actorIds;
@@ -53,7 +52,7 @@ export class LocalHost {
     });
   }
 
-  /** Ends the process, if it lives, and starts another. Its actors end with it: each watches its parent's end of stdin. */
+  /** Ends the process, if it lives, and starts another. Its actors outlive it. */
   replace(): void {
     if (this.#replacing || this.#closing) return;
     this.#replacing = true;
@@ -85,14 +84,6 @@ export class LocalHost {
   #killFound(): void {
     if (this.#foundPid !== undefined && lives(this.#foundPid)) Deno.kill(this.#foundPid, "SIGKILL");
     this.#foundPid = undefined;
-  }
-}
-
-function lives(pid: number): boolean {
-  try {
-    return kill(pid, 0);
-  } catch {
-    return false;
   }
 }
 

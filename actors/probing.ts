@@ -200,6 +200,8 @@ export function evaluatorSays(
       probing.lastWords = message.error.split("\n")[0];
       return [];
     case "actor-exited":
+      // The end of one that another has replaced.
+      if ((message.attempt ?? Infinity) < (state.starts.get(actorIds.evaluator) ?? 0)) return [];
       return lost(state, probing.lastWords ?? `its process ended with exit code ${message.code}`, { config, ports });
     case "alarm":
       return giveUp(state, `waited too long for it to ${probing.evaluator === "busy" ? "judge" : "start"}`, ports);

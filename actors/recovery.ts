@@ -7,6 +7,7 @@ import { PLATEAU_START } from "../optim/schedule.ts";
 import type { ControllerState } from "./controller_state.ts";
 import type { RunFailure } from "./events.ts";
 import type { Message } from "../wire/messages.ts";
+import { noteOrphans } from "./orphans.ts";
 import { haltEvaluator } from "./probing.ts";
 import type { Effect } from "./runtime/behavior.ts";
 import { actorIds } from "./seats.ts";
@@ -59,7 +60,9 @@ export function rootCause(state: ControllerState, failure: RunFailure): RunFailu
 
 /** Takes the step before `state.step` down as taken; a step never taken before ends the count of restarts. */
 export function noteProgress(state: ControllerState): void {
-  if (state.step > state.restarts.furthest) state.restarts = { ...NO_RESTARTS, furthest: state.step };
+  if (state.step <= state.restarts.furthest) return;
+  state.restarts = { ...NO_RESTARTS, furthest: state.step };
+  if (state.hosts.includes(actorIds.localHost)) state.hostLosses = 0;
 }
 
 function sameBlow({ blow }: Restarts, actor: string, now: number): boolean {
@@ -84,6 +87,8 @@ export function countRestart(state: ControllerState, failure: RunFailure, now: n
  */
 export function beginRestart(state: ControllerState, failure: RunFailure, now: number): Effect[] {
   countRestart(state, failure, now);
+  // Its host may be gone, or go before it has ended them.
+  noteOrphans(state);
   state.stepping = false;
   state.held = false;
   state.owed = false;
@@ -148,5 +153,6 @@ export function mayStart(state: ControllerState): boolean {
 /** A host is done ending its actors, or is gone. Whether all are. */
 export function halted(state: ControllerState, host: string): boolean {
   state.halting.delete(host);
+  if (host === actorIds.localHost) state.orphans.clear();
   return state.phase === "halting" && state.halting.size === 0;
 }

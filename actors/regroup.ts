@@ -9,7 +9,7 @@ import { awaitedByEpoch, type ControllerOptions, type ControllerState, isPlaced 
 import type { RunFailure } from "./events.ts";
 import type { Effect } from "./runtime/behavior.ts";
 import { actorIds, freeTrainerIds, type Placement, seatReplicas, trainersFor } from "./seats.ts";
-import { configureOrder, directoryOrders, spawnOrder } from "./start_orders.ts";
+import { configureOrder, directoryOrders, refuseOlder, spawnOrder } from "./start_orders.ts";
 import { alarm } from "./watch.ts";
 
 /** A trainer without replicas, on its way to some. */
@@ -49,8 +49,9 @@ const newcomerFailuresMax = 3;
 /** Steps that a newcomer may lag behind before the others wait for it. */
 const lagMax = 4;
 
-/** The actors that are gone with `actor`, itself included; those of a host when it is one. */
+/** The actors that are gone with `actor`, itself included; those of a host when it is one, but for the local host's. */
 export function goneWith(state: ControllerState, actor: string): string[] {
+  if (actor === actorIds.localHost) return [];
   const on = state.placements.filter(({ host }) => host === actor).map(({ id }) => id);
   return state.hosts.includes(actor) ? on : [actor];
 }
@@ -191,7 +192,8 @@ export function fillUp(state: ControllerState, { config, hosts: planned }: Contr
     const host = [...state.hosts].sort((a, b) => load(a) - load(b))[0];
     const placement: Placement = { id, role: "trainer", host, index };
     state.placements.push(placement);
-    return startNewcomer(state, placement, { config, now, failures: 0 });
+    const start = startNewcomer(state, placement, { config, now, failures: 0 });
+    return [refuseOlder([id], state.attempt), ...start];
   });
 }
 
@@ -307,7 +309,8 @@ function replace(
     state.joining.delete(id);
     if (role === "trainer" && !lives) return [];
     if (!lives && placement.host === actorIds.localHost) return [placement];
-    const placed = lives ? placement : { ...placement, host: state.hosts[0] };
+    const placed = lives ? placement : { ...placement, host: state.hosts[0] ?? actorIds.localHost };
+    if (!state.hosts.includes(placed.host)) return [placed];
     if (role === "trainer") effects.push(...startNewcomer(state, placed, { config, now, failures: 0 }));
     else {
       state.starts.set(id, ++state.attempt);
@@ -336,7 +339,8 @@ function dropSaving(state: ControllerState): Effect[] {
   return [{ kind: "cancel-timer", name: "saving" }];
 }
 
-function forget(state: ControllerState, id: string): void {
+/** Forgets all that an actor or host has told. */
+export function forget(state: ControllerState, id: string): void {
   for (const each of [state.urls, state.pids, state.heardAt, state.pulses, state.ready, state.lost, state.starts]) {
     each.delete(id);
   }

@@ -4,7 +4,8 @@
 import { adopt } from "./adopt.ts";
 import type { ControllerOptions, ControllerPorts, ControllerState } from "./controller_state.ts";
 import { leftInPeace } from "./host.ts";
-import { haltEvaluator, startEvaluator } from "./probing.ts";
+import { outliveHost } from "./orphans.ts";
+import { startEvaluator } from "./probing.ts";
 import { countRestart } from "./recovery.ts";
 import {
   allGone,
@@ -32,11 +33,13 @@ export class RegroupDriver {
   /** Starts what hosts that have come since the others were started are to carry. */
   fillUp(state: ControllerState): Effect[] {
     const placed = new Set(state.placements);
-    const local = state.hosts.includes(actorIds.localHost) ? startLocal(state, this.options.config) : [];
+    const isThere = state.hosts.includes(actorIds.localHost);
+    const evaluator = isThere && state.probing.evaluator === "absent" ? startEvaluator(state, this.options.config) : [];
+    if (state.phase === "judging") return evaluator;
+    const local = isThere ? startLocal(state, this.options.config) : [];
     const effects = fillUp(state, this.options, this.ports.now());
     const actors = state.placements.filter((placement) => !placed.has(placement));
     if (actors.length > 0) this.ports.emit({ kind: "joining", actors, attempt: state.attempt });
-    const evaluator = local.length > 0 ? startEvaluator(state, this.options.config) : [];
     return [...local, ...evaluator, ...effects];
   }
 
@@ -58,7 +61,11 @@ export class RegroupDriver {
   regroup(state: ControllerState, change: Change): Effect[] {
     const { failure, admitted = [] } = change;
     if (failure !== undefined) countRestart(state, failure, this.ports.now());
-    const { lost, hosts } = allGone(state, change);
+    const { lost, hosts: gone } = allGone(state, change);
+    // Its actors are not gone with it.
+    const local = gone.includes(actorIds.localHost);
+    const outlived = local ? outliveHost(state, this.options.config.cluster.startTimeoutMs) : [];
+    const hosts = gone.filter((host) => host !== actorIds.localHost);
     const leaving = hosts.filter((host) => state.leaving.delete(host));
     const stops = leaving.map((to): Effect => ({ kind: "send", to, message: { type: "stop", reason: leftInPeace } }));
     const effects = beginEpoch(state, { ...change, lost, hosts }, {
@@ -72,17 +79,16 @@ export class RegroupDriver {
       failure: failure ?? null,
       restart: failure === undefined ? 0 : state.restarts.taken,
       restartsMax: this.options.config.cluster.restarts,
-      lost: [...new Set([...hosts, ...lost])],
+      lost: [...new Set([...gone, ...lost])],
       joined: admitted,
       trainers: state.seats.map(({ id }) => id),
       attempt: state.attempt,
     });
-    const local = hosts.includes(actorIds.localHost);
     if (local) this.ports.replaceLocalHost?.();
     return [
       ...stops,
+      ...outlived,
       ...effects,
-      ...(local ? haltEvaluator(state) : []),
       ...this.fillUp(state),
       ...this.whenEpochStands(state),
     ];

@@ -18,13 +18,19 @@ export function spawnOrder(
   return { kind: "send", to: host, message: { type: "spawn", id, role, attempt, environment: { ...environment } } };
 }
 
+/** Lets no earlier start of these actors in: one may live that neither this controller nor its hosts know of. */
+export function refuseOlder(peers: readonly string[], below: number): Effect {
+  return { kind: "disconnect", peers, reason: `start ${below} of it counts`, below };
+}
+
 /** Starts every actor of the run, the evaluator too; each order names the attempt, which the actor's token will name. */
 export function startOrders(state: ControllerState, config: TrainConfig): Effect[] {
   const { attempt } = state;
   const { cluster } = config;
   for (const { id } of state.placements) state.starts.set(id, attempt);
   const orders = state.placements.map((placement) => spawnOrder(placement, { cluster, attempt }));
-  return [...orders, ...startEvaluator(state, config)];
+  const ids = state.placements.map(({ id }) => id);
+  return [refuseOlder(ids, attempt), ...orders, ...startEvaluator(state, config)];
 }
 
 /** Tells these actors, or all that are ready, where the others are and which starts of them count. */

@@ -26,11 +26,12 @@ export const pulseWatchMs = 250;
 /** Time for the better-informed report (last words, exit code) to arrive before a lost link is reported. */
 const lostLinkGraceMs = 1_500;
 
-/** Time for the links of a lost host's actors to be told lost as well. */
-const lostHostGraceMs = 50;
+/** Time for other losses of the same blow to be told, where nobody knows more than a link tells. */
+const sameBlowMs = 50;
 
-function isElsewhere(state: ControllerState, id: string): boolean {
-  return id !== actorIds.localHost && state.hosts.includes(id);
+/** Whether no better-informed report comes: of a host elsewhere, and of actors whose exit code their parent would know. */
+function knownByLinkOnly({ hosts, outlived, starts }: ControllerState, id: string): boolean {
+  return id !== actorIds.localHost && hosts.includes(id) || outlived.has(id) && outlived.get(id) === starts.get(id);
 }
 
 /** What a message of trouble means: a failure, or something to wait for the better-informed report of. */
@@ -50,15 +51,14 @@ export function troubleOf(
       if ((message.attempt ?? Infinity) < (state.starts.get(message.actor) ?? 0)) return { effects: [] };
       if (!known(message.actor)) return { effects: [] };
       state.tails.set(message.actor, message.lines);
-      const error = `its process ended with exit code ${message.code}`;
+      const error = `its process ended${message.code < 0 ? "" : ` with exit code ${message.code}`}`;
       return { cause: { actor: message.actor, error, lines: message.lines }, effects: [] };
     }
     case "peer-down":
       // The link of an actor that was ended for a restart may break late.
       if (!state.urls.has(message.peer) && !state.hosts.includes(message.peer)) return { effects: [] };
       state.lost.set(message.peer, message.reason);
-      // Of a host elsewhere nobody knows more than its link tells.
-      return { effects: [alarm("lost", isElsewhere(state, message.peer) ? lostHostGraceMs : lostLinkGraceMs)] };
+      return { effects: [alarm("lost", knownByLinkOnly(state, message.peer) ? sameBlowMs : lostLinkGraceMs)] };
     case "unreachable":
       if (state.phase !== "training" && state.phase !== "regrouping") return { effects: [] };
       // Sent before it heard of the epoch, in which the peer may be another already.

@@ -126,9 +126,9 @@ export const fewCells: readonly Cell[] = [
   ...kill("local host", "reduce"),
 ];
 
-/** Whether a fault may end with all started anew: the last trainer is gone, or the host beside the controller. */
+/** Whether a fault may end with all started anew: the last trainer is gone. */
 export function mayRestart({ victim, phase }: Cell): boolean {
-  return victim === "local host" || victim === "trainer of replica 0" && phase.startsWith("join");
+  return victim === "trainer of replica 0" && phase.startsWith("join");
 }
 
 /** A fault in words. */

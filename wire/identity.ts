@@ -10,8 +10,10 @@ import { createPrivateKey, createPublicKey, hkdfSync, type KeyObject, sign } fro
 import { z } from "zod";
 import { WireError } from "./error.ts";
 
-/** How long a token is valid; hosts renew those of their actors well before. */
+/** How long a token is valid; the controller renews those of its actors well before. */
 export const tokenLifeMs = 10 * 60_000;
+/** Time between two renewals. */
+export const renewalMs = tokenLifeMs / 3;
 /** First word of the Authorization header. */
 export const scheme = "Seer";
 /** Longest Authorization header that is looked at. */
@@ -98,7 +100,12 @@ export class Authority {
 
   /** A token for one start of one actor, with a key of its own unless `seed` goes on with an earlier one. */
   pass(subject: Subject, { now = Date.now(), seed = random(32) }: { now?: number; seed?: string } = {}): Pass {
-    const { actor, role, attempt } = subject;
+    const key = publicBytes(privateKey(Buffer.from(seed, "base64url")));
+    return { token: this.token({ ...subject, key }, now), seed, runKey: this.runKey };
+  }
+
+  /** A token for the holder of `key`; with what an earlier one claimed it goes on with that. */
+  token({ actor, role, attempt, key }: Subject & { readonly key: string }, now = Date.now()): string {
     const claims: Claims = {
       run: this.run,
       role,
@@ -107,9 +114,9 @@ export class Authority {
       notBefore: now,
       expires: now + tokenLifeMs,
       nonce: random(16),
-      key: publicBytes(privateKey(Buffer.from(seed, "base64url"))),
+      key,
     };
-    return { token: signed(claims, this.#key), seed, runKey: this.runKey };
+    return signed(claims, this.#key);
   }
 }
 

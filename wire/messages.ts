@@ -35,6 +35,8 @@ export const runtimeMessages = {
   heartbeat: z.strictObject({ id: actorId, handled: z.int().nonnegative() }),
   /** Proof that the actor's process runs and can be reached, from a thread of its own ({@linkcode Link.pulse}). */
   pulse: z.strictObject({}),
+  /** A newer token in place of the one that will expire; sent by whoever has the run's secret, kept by the network. */
+  renewed: z.strictObject({ token: z.string().min(1).max(1_500) }),
   /** Delivered by the actor's own process when its controller is there again, maybe another one. */
   rejoined: z.strictObject({}),
   /** Asks an actor to end in good order. */

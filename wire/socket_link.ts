@@ -8,7 +8,7 @@ import { admission, type Policy } from "./admission.ts";
 import { WireError } from "./error.ts";
 import { type Greeting, greetingFrame, readGreeting } from "./frames.ts";
 import { Gate } from "./gate.ts";
-import { Identity } from "./identity.ts";
+import { Authority, type Claims, Identity, renewalMs } from "./identity.ts";
 import { errorText, type Link, type LinkLimits, linkLimits } from "./link.ts";
 import { serve } from "./server.ts";
 import { type EndOptions, SocketLink } from "./socket_end.ts";
@@ -86,6 +86,7 @@ export function listen(options: ListenOptions, onLink: (link: Link) => void): Li
   const tickets = new Map<string, SocketLink>();
   const name = hostname.includes(":") ? `[${hostname}]` : hostname;
   const certificate = listeningTls(hostname, options.tls);
+  const authority = typeof options.token === "string" ? new Authority(options.token) : undefined;
   let gate: Gate | undefined;
   const handler = (request: Request): Response => {
     const refused = refusedRequest(request);
@@ -93,14 +94,15 @@ export function listen(options: ListenOptions, onLink: (link: Link) => void): Li
       options.onRefused?.(refused.reason);
       return refused.response;
     }
-    let actor: string;
+    let claims: Claims;
     try {
       gate ??= gateOf(options, `@${name}:${server.port}`);
-      actor = gate.check(request.headers.get("authorization")).actor;
+      claims = gate.check(request.headers.get("authorization"));
     } catch (error) {
       options.onRefused?.(errorText(error));
       return new Response("wrong token\n", { status: 401 });
     }
+    const { actor } = claims;
     // Deno's idle timer outlives the socket and would hold the process for half its time; actors beat and have deadlines.
     const { socket, response } = Deno.upgradeWebSocket(request, { idleTimeout: 0 });
     accept(socket, { options, actor, tickets }).then((link) => {
@@ -111,6 +113,7 @@ export function listen(options: ListenOptions, onLink: (link: Link) => void): Li
       }
       links.add(link);
       link.ended.then(() => links.delete(link));
+      if (authority !== undefined && claims.attempt !== null && !link.pulse) keepRenewed(link, claims, authority);
       onLink(link);
     }, (error) => socket.close(1008, errorText(error).slice(0, 60)));
     return response;
@@ -130,6 +133,15 @@ export function listen(options: ListenOptions, onLink: (link: Link) => void): Li
       await server.shutdown();
     },
   };
+}
+
+/** Gives an actor that has no secret a newer token now and then, as long as its link lives: its host may be gone. */
+function keepRenewed(link: SocketLink, claims: Claims, authority: Authority): void {
+  const renew = () => link.send({ type: "renewed", token: authority.token(claims) });
+  const timer = setInterval(renew, renewalMs);
+  Deno.unrefTimer(timer);
+  link.ended.then(() => clearInterval(timer));
+  renew();
 }
 
 /** Who presents itself; whoever has the run's secret speaks under its own name. */

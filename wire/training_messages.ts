@@ -53,6 +53,12 @@ export const lifeMessages = {
     environment: z.record(z.string(), z.string()),
     attempt: z.int().min(0).optional(),
   }),
+  /** Controller → host: watch over actors of a host before it on the same machine, whose processes may live. */
+  "take-over": z.strictObject({
+    actors: z.array(z.strictObject({ id: actor, role: actor, attempt: z.int().min(0), pid: z.int().min(2) })).max(
+      65_536,
+    ),
+  }),
   /** Controller → host: end all actors at once, for attempt number `attempt` begins; answered by `halted`. */
   "halt": z.strictObject({ attempt: z.number().int().min(1) }),
   /** Host → controller: no actor is left. */
@@ -66,7 +72,7 @@ export const lifeMessages = {
   }),
   /** Host → controller: this machine is about to go; its share of the work goes to others at the end of the step. */
   "leaving": z.strictObject({ reason: text }),
-  /** Host → controller: what an actor wrote. */
+  /** Host, or an actor that has outlived its host → controller: what an actor wrote. */
   "log-lines": z.strictObject({ actor, lines: z.array(text).max(256) }),
   /** Controller → every actor: the run's configuration and who does what. */
   "configure": z.strictObject({

@@ -24,7 +24,7 @@ export interface Bootstrap {
   heartbeatMs: number;
   /** How long to look for a controller that was lost, milliseconds. @default not at all */
   rejoinMs?: number;
-  /** Whether the process goes on when its parent ends. @default false */
+  /** Whether the process goes on when its parent ends, for as long as it has its controller. @default false */
   outlives?: boolean;
   /** Where a test sets breakpoints (`breakpoints.ts`); absent in every run but a test's. */
   breakpoints?: string;
@@ -51,21 +51,6 @@ const schema: z.ZodType<Bootstrap> = z.strictObject({
 /** The line that starts an actor's process, with its line end. */
 export function bootstrapLine(bootstrap: Bootstrap): string {
   return JSON.stringify(bootstrap) + "\n";
-}
-
-/** A later line: a newer token in place of the one that will expire. */
-export function renewalLine(token: string): string {
-  return JSON.stringify({ token }) + "\n";
-}
-
-/** The token of a {@linkcode renewalLine}; undefined for any other line. */
-export function parseRenewal(line: string): string | undefined {
-  try {
-    const { token } = JSON.parse(line);
-    return typeof token === "string" ? token : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 /**

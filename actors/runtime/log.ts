@@ -31,6 +31,29 @@ export class LogTail {
   }
 }
 
+/** Lines on their way to somebody, passed on a few at a time; of a flood the newest are kept. */
+export class LineBatches {
+  #lines: string[] = [];
+  #waiting = false;
+
+  constructor(
+    private readonly pass: (lines: string[]) => void,
+    private readonly everyMs: number = 300,
+    private readonly linesMax: number = 250,
+  ) {}
+
+  add(line: string): void {
+    if (this.#lines.length >= this.linesMax) this.#lines.shift();
+    this.#lines.push(line.slice(0, 4_000));
+    if (this.#waiting) return;
+    this.#waiting = true;
+    Deno.unrefTimer(setTimeout(() => {
+      this.#waiting = false;
+      this.pass(this.#lines.splice(0));
+    }, this.everyMs));
+  }
+}
+
 /** Whether `text` names a level. */
 export function isLogLevel(text: string): text is LogLevel {
   return levels.some((level) => level === text);

@@ -41,6 +41,8 @@ export interface NetworkOptions {
   reachTimeoutMs?: number;
   /** Who may send what; absent lets every message in. */
   policy?: Policy;
+  /** Takes a newer token in place of the one that will expire. */
+  onToken?: (token: string) => void;
   /** Most messages that wait for one peer. @default 10,000 */
   waitingMax?: number;
 }
@@ -188,6 +190,7 @@ export class LinkNetwork implements Network {
     if (localMessageTypes.has(message.type)) return link.close(`"${message.type}" must not come over a link`);
     const refused = this.#refused(message.type, link.peer);
     if (refused !== undefined) return link.close(refused);
+    if (message.type === "renewed") return this.#options.onToken?.(message.token);
     if (message.type === "directory") {
       for (const { id, url, attempt = this.lowestOf(id) } of message.actors) {
         // Told before it was replaced.
@@ -327,6 +330,7 @@ export function openSocketNetwork(options: SocketNetworkOptions): SocketNetwork 
   const { id, token, policy, tls, onRefused } = options;
   const network = new LinkNetwork({
     ...options,
+    onToken: typeof token === "string" ? undefined : (newer) => token.renew(newer),
     connect: (peer, url) =>
       connectSocket(url, { id, token, policy, tls, peer, timeoutMs: options.connectTimeoutMs ?? 10_000 }),
   });

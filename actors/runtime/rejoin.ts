@@ -19,6 +19,8 @@ export interface RejoinOptions {
   onBack(): void;
   /** Told when it is lost. */
   onLost?(reason: string): void;
+  /** Told when it was looked for in vain. */
+  onGone?(): void;
   readonly clock?: Clock;
 }
 
@@ -35,8 +37,9 @@ export function lookForController(options: RejoinOptions): void {
     }, (error) => {
       // Who is refused is a stranger to it now: its start is void.
       const refused = errorText(error).includes("was refused");
-      if (refused || clock.now() >= until) return network.giveUp(controller, lost);
-      clock.after(everyMs, () => look(lost));
+      if (!refused && clock.now() < until) return clock.after(everyMs, () => look(lost));
+      network.giveUp(controller, lost);
+      options.onGone?.();
     });
   };
   network.onLost = (peer, reason) => {

@@ -3,9 +3,10 @@
  * their last log lines and says how they ended. It decides nothing about restarts.
  */
 import { deadline } from "@std/async/deadline";
+import { kill as signalProcess } from "node:process";
 import { errorText, type Link } from "../../wire/link.ts";
 import type { ActorId, Role } from "./behavior.ts";
-import { type Bootstrap, bootstrapLine, renewalLine } from "./bootstrap.ts";
+import { type Bootstrap, bootstrapLine } from "./bootstrap.ts";
 import { type Clock, realClock } from "./clock.ts";
 import { logLine, LogTail, oneLine } from "./log.ts";
 import { type ActorHandle, runActor, stackText } from "./loop.ts";
@@ -13,7 +14,7 @@ import type { MemoryHub } from "./memory_hub.ts";
 
 /** How an actor's process or in-process run ended. */
 export interface ActorExit {
-  /** Exit code; 0 when it ended in good order. */
+  /** Exit code; 0 when it ended in good order, -1 when nobody knows. */
   readonly code: number;
   readonly signal: string | null;
 }
@@ -45,8 +46,6 @@ export interface SpawnOptions extends SpawnHooks {
   permissions: readonly string[];
   /** Environment of the process, beside the few variables that Deno itself needs. */
   env?: Readonly<Record<string, string>>;
-  /** Gives the process a newer token every `everyMs`. */
-  renewal?: { everyMs: number; token(): string };
   /** Module to run; it calls `runActorProcess` when its first argument is `actor`. */
   entry: string | URL;
 }
@@ -89,15 +88,10 @@ export function spawnActor(options: SpawnOptions): SpawnedActor {
   const writer = process.stdin.getWriter();
   // Held open: its end tells the child that the parent is gone. A child that dies at once breaks the pipe, and says why itself.
   writer.write(new TextEncoder().encode(bootstrapLine(bootstrap))).catch(() => {});
-  const { renewal } = options;
-  const renew = () => writer.write(new TextEncoder().encode(renewalLine(renewal?.token() ?? ""))).catch(() => {});
-  const renewing = renewal && setInterval(renew, renewal.everyMs);
-  if (renewing !== undefined) Deno.unrefTimer(renewing);
   const output = Promise.all([readLines(process.stdout, onLine), readLines(process.stderr, onLine)]);
   const exited = process.status.then(async ({ code, signal }) => {
     // A grandchild may keep the pipe open; it must not keep us.
     await deadline(output, 2_000).catch(() => {});
-    clearInterval(renewing);
     await writer.close().catch(() => {});
     const exit = { code, signal };
     options.onExit?.(exit);
@@ -118,6 +112,54 @@ export function spawnActor(options: SpawnOptions): SpawnedActor {
       return await exited;
     },
   };
+}
+
+/** Time between two looks at a process that another has started. */
+const lookMs = 50;
+/** Longest wait for a killed process to go; one that nobody waits for stays in the table of processes. */
+const reapMs = 1_000;
+
+/** Watches over an actor that has outlived the process that started it: nobody reads its output or knows its exit code. */
+export function findActor({ id, pid }: { id: ActorId; pid: number }): SpawnedActor {
+  const ended = Promise.withResolvers<ActorExit>();
+  const end = () => {
+    clearInterval(looking);
+    ended.resolve({ code: -1, signal: null });
+  };
+  const looking = setInterval(() => lives(pid) || end(), lookMs);
+  const signal = (name: "SIGTERM" | "SIGKILL") => {
+    try {
+      Deno.kill(pid, name);
+    } catch {
+      // It has ended meanwhile.
+    }
+  };
+  return {
+    id,
+    pid,
+    exited: ended.promise,
+    logTail: () => [],
+    async stop(graceMs: number): Promise<ActorExit> {
+      for (const name of ["SIGTERM", "SIGKILL"] as const) {
+        const exit = await deadline(ended.promise, graceMs).catch(() => undefined);
+        if (exit !== undefined) return exit;
+        signal(name);
+      }
+      return await deadline(ended.promise, reapMs).catch(() => {
+        end();
+        return ended.promise;
+      });
+    },
+  };
+}
+
+/** Whether a process of this number runs. */
+export function lives(pid: number): boolean {
+  try {
+    return signalProcess(pid, 0);
+  } catch {
+    return false;
+  }
 }
 
 /** Options of {@linkcode spawnInProcess}. */

@@ -53,11 +53,19 @@ export function drive(
       const last = orders.findLast(({ type }) => type === "regroup");
       return last?.type === "regroup" ? last.gone : [];
     },
+    /** Orders of one type since they were last looked at. */
+    orders<T extends Message["type"]>(type: T): Extract<Message, { type: T }>[] {
+      const messages = done.flatMap((effect) => effect.kind === "send" ? [effect.message] : []);
+      return messages.filter((message): message is Extract<Message, { type: T }> => message.type === type);
+    },
+    effects: (): readonly Effect[] => done,
     timers: () => done.flatMap((effect) => effect.kind === "timer" ? [`${effect.name} ${effect.delayMs}`] : []),
     /** All actors say hello and are configured. */
     start(): void {
       const all = state.placements.map(({ id }) => id);
-      for (const id of all) driven.say(id, { type: "hello", id, role: "any", url: `ws://${id}`, pid: 1 });
+      for (const [at, id] of all.entries()) {
+        driven.say(id, { type: "hello", id, role: "any", url: `ws://${id}`, pid: 10 + at });
+      }
       for (const id of all) {
         if (id === "loader-0") driven.say(id, { type: "source", images: 25, stepsPerEpoch: 2 });
         driven.say(id, { type: "ready", detail: "" });
@@ -79,6 +87,11 @@ export function drive(
     },
     kill(actor: string, host = "host-0"): void {
       driven.say(host, { type: "actor-exited", actor, code: 137, lines: [] });
+    },
+    /** Its link to the controller breaks, and nobody tells more. */
+    lose(peer: string): void {
+      driven.say("self", { type: "peer-down", peer, reason: "reset" });
+      driven.say("self", { type: "alarm", name: "lost" });
     },
     /** All trainers die at once, so that none is left to go on with. */
     killTrainers(): void {

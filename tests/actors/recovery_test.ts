@@ -113,31 +113,33 @@ Deno.test("a step that is taken again must give the same losses: else its traine
   assertEquals(run.events.at(-1)?.kind, "step");
 });
 
-Deno.test("the controller's own host is replaced: all wait for it, and count its losses as any other's", () => {
+Deno.test("where all start anew while the controller's own host is away, they wait for the next, which ends the old ones", () => {
   let replaced = 0, now = 1;
   const run = drive(2, ["host-0", "host-b"], { replaceLocalHost: () => replaced++, now: () => now });
   run.step(0);
   run.sent();
-  // No trainer is left on the other either.
-  run.kill("trainer-1", "host-b");
-  run.sent();
   run.kill("host-0");
-  assertEquals([replaced, run.sent(), run.kinds().at(-1)], [1, ["halt host-b"], "restarting"]);
+  assertEquals([replaced, run.sent(), run.kinds().at(-1)], [1, [], "host-lost"]);
+  run.kill("trainer-1", "host-b");
+  run.lose("trainer-0");
+  assertEquals([replaced, run.sent().at(-1), run.kinds().at(-1)], [2, "halt host-b", "restarting"]);
   run.halt("host-b");
   assertEquals(run.sent(), []);
   run.say("host-0", { type: "host-ready", adapters: [] });
+  assertEquals(run.sent(), ["take-over host-0", "halt host-0"]);
+  run.halt("host-0");
   assert(run.sent().every((line) => line.startsWith("spawn")));
   assertEquals(run.kinds().at(-1), "starting");
-  // It comes before the others are done, is lost again meanwhile, and comes a third time.
+  // It is lost again before its actors have started.
   now += 1_000;
   run.kill("host-0");
-  run.say("host-0", { type: "host-ready", adapters: [] });
-  assertEquals(run.sent(), ["halt host-b"]);
+  assertEquals([replaced, run.kinds().at(-1)], [3, "restarting"]);
   run.halt("host-b");
+  run.say("host-0", { type: "host-ready", adapters: [] });
   assert(run.timers().includes("restart 1000"), run.timers().join());
   now += 1_000;
   run.kill("host-0");
-  assertEquals([replaced, run.kinds().at(-1)], [2, "failed"]);
+  assertEquals([replaced, run.kinds().at(-1)], [3, "failed"]);
 });
 
 Deno.test("a host that is lost or late while actors are ended is gone on without", () => {

@@ -180,25 +180,6 @@ Deno.test("a lost host's trainers are gone, its shards start elsewhere, and noth
   assertEquals(ofKind(run.sent(), "spawn", "halt"), []);
 });
 
-Deno.test("when the local host is lost trainers elsewhere keep their state, and what it carried starts with its successor", () => {
-  let replaced = 0;
-  const run = drive(2, ["host-0", "host-b"], { replaceLocalHost: () => replaced++ });
-  run.step(0);
-  run.sent();
-  run.kill("host-0");
-  const event = run.events.at(-1);
-  assert(event?.kind === "regrouping");
-  assertEquals([replaced, event.trainers, run.sent()], [1, ["trainer-1"], ["regroup trainer-1"]]);
-  run.regroup("trainer-1");
-  assertEquals(run.sent(), [], "nobody decodes, sums or saves");
-  run.say("host-0", { type: "host-ready", adapters: [] });
-  const singles = actors.filter((id) => !id.startsWith("trainer"));
-  assertEquals(run.sent(), [...singles, "trainer-0"].map(() => "spawn host-0"));
-  run.come(...singles);
-  assertEquals(ofKind(run.sent(), "step", "load"), ["step trainer-1"]);
-  assert(!run.kinds().includes("restarting"));
-});
-
 Deno.test("a host that is told to leave hands over at the border of two steps", () => {
   const run = drive(2, ["host-0", "host-b"]);
   run.say("host-b", { type: "leaving", reason: "SIGTERM" });

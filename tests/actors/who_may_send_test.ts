@@ -45,16 +45,17 @@ Deno.test("over all roles and types, a network delivers what the table lists, an
           : rule.from.some((role) => role === from) && rule.to.some((role) => role === to);
         assertEquals(runPolicy.maySend(type, { from, to }), expected, `${from} "${type}" ${to}`);
         const [, ownSide] = memoryLinkPair(idOf[from], idOf[to]);
+        let got = 0;
         const network = new LinkNetwork({
           id: idOf[to],
           policy: runPolicy,
           connect: () => Promise.reject(new Error()),
+          onToken: () => got++,
         });
         const closed: string[] = [];
         const inner: Link = ownSide;
         network.adopt(inner);
         Object.defineProperty(inner, "close", { value: (reason: string) => closed.push(reason) });
-        let got = 0;
         network.onMessage = () => got++;
         network.onPeerDown = () => {};
         // The network looks at the type alone, so the body of a real message is not needed.

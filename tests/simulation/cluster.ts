@@ -77,6 +77,7 @@ class SimulatedCluster {
   #loop: ActorHandle | undefined;
   #host: SimulatedProcess | undefined;
   readonly #processes = new Map<string, SimulatedProcess>();
+  readonly #byPid = new Map<number, SimulatedProcess>();
   #started = 0;
   #replacing = false;
   readonly #lines: string[] = [];
@@ -179,7 +180,9 @@ class SimulatedCluster {
   }
 
   #hostBehavior(own: SimulatedProcess): ReturnType<typeof hostBehavior> {
-    return hostBehavior({ adapters: [], spawn: (order) => this.#spawn(order, own) });
+    // As on real machines, only the actors of the host beside the controller outlive it.
+    const find = own.id === "host-0" ? ({ pid }: { pid: number }) => this.#find(pid, own) : undefined;
+    return hostBehavior({ adapters: [], spawn: (order) => this.#spawn(order, own), find });
   }
 
   #replaceHost(): void {
@@ -196,11 +199,12 @@ class SimulatedCluster {
   #start<S>(
     id: string,
     behaviorOf: (process: SimulatedProcess) => Behavior<S>,
-    { onExit, attempt }: { onExit: (code: number) => void; attempt?: number },
+    { onExit, attempt, parent }: { onExit: (code: number) => void; attempt?: number; parent?: SimulatedProcess },
   ): SimulatedProcess {
     const process = new SimulatedProcess(this.#world, id, `sim:${id}/${this.#started}`, attempt);
     const pid = ++this.#started;
     this.#processes.set(id, process);
+    this.#byPid.set(pid, process);
     let code = 137;
     process.onDeath = () => this.#world.clock.after(1 + 5 * this.#random(), () => onExit(code));
     process.clock.after(30 + 200 * this.#random(), () => {
@@ -218,7 +222,9 @@ class SimulatedCluster {
           greet();
           loop.post({ type: "rejoined" });
         },
+        onGone: () => parent?.alive === false && process.kill(),
       });
+      process.outlives = parent?.id === "host-0";
       greet();
       const beat = () => {
         this.#loop?.post({ type: "pulse" }, id);
@@ -244,12 +250,13 @@ class SimulatedCluster {
     const exited = Promise.withResolvers<ActorExit>();
     const process = this.#start<unknown>(id, (own) => this.#behaviorOf(own, role) as Behavior<unknown>, {
       attempt,
+      parent,
       onExit: (code) => parent.gate(() => exited.resolve({ code, signal: null })),
     });
     const { clock } = this.#world;
     // Its parent's end closes its stdin.
     const watch = () => {
-      if (!parent.alive) process.gate(() => process.kill());
+      if (!parent.alive) process.gate(() => process.outlives || process.kill());
       if (process.alive) clock.after(40, watch);
     };
     watch();
@@ -260,6 +267,30 @@ class SimulatedCluster {
       logTail: () => [],
       stop: (graceMs) => {
         clock.after(5 * this.#random(), () => process.gate(() => process.kill()));
+        clock.after(2 * graceMs, () => process.kill());
+        return exited.promise;
+      },
+    };
+  }
+
+  /** A process of the host before `parent`, which that one is told of. */
+  #find(pid: number, parent: SimulatedProcess): SpawnedActor {
+    const exited = Promise.withResolvers<ActorExit>();
+    const process = this.#byPid.get(pid);
+    if (process === undefined) throw new Error(`there was no process ${pid}`);
+    const { clock } = this.#world;
+    const look = () => {
+      if (process.alive) clock.after(50, look);
+      else parent.gate(() => exited.resolve({ code: -1, signal: null }));
+    };
+    look();
+    return {
+      id: process.id,
+      pid,
+      exited: exited.promise,
+      logTail: () => [],
+      stop: (graceMs) => {
+        clock.after(graceMs + 5 * this.#random(), () => process.gate(() => process.kill()));
         clock.after(2 * graceMs, () => process.kill());
         return exited.promise;
       },

@@ -27,6 +27,8 @@ export class SimulatedProcess {
   readonly links = new Set<SimulatedLink>();
   /** Ends what runs inside; set by whoever starts it. */
   onDeath: () => void = () => {};
+  /** Whether it goes on without the process that started it. */
+  outlives = false;
   #frozen: (() => void)[] | undefined;
 
   /** @param attempt Number of this start of the actor, for those that have one. */
