@@ -90,6 +90,11 @@ export interface StepContext {
    * carried here.
    */
   share?(pieces: ReadonlyMap<number, Float32Array<ArrayBuffer>>): Promise<readonly Float32Array<ArrayBuffer>[]>;
+  /**
+   * Whether the step goes without what protects it: it has no fingerprint of the weights and no copies to undo it by, so
+   * that it must be committed. For measuring what protection costs, and nothing else. @default false
+   */
+  readonly unprotected?: boolean;
   /** Takes what the method carries on to later steps; called in the commit, for each replica that has some, in order. */
   carried?(replica: number, carry: Float32Array<ArrayBuffer>): void;
 }
@@ -139,7 +144,7 @@ export type Objective<Input extends ReplicaInput> = (
 export interface PreparedStep {
   /** In order of the inputs. */
   readonly results: readonly ReplicaResult[];
-  /** Fingerprint of the weights that the step began with (all parameters), 32 hex characters. */
+  /** Fingerprint of the weights that the step began with (all parameters), 32 hex characters; empty without protection. */
   readonly weights: string;
   /** Whether gradients overflow, so that the update will be left out. */
   readonly overflows: boolean;
@@ -167,58 +172,48 @@ export interface GivenStep {
 export type FollowContext = UpdateContext & Pick<StepContext, "begin" | "carried">;
 
 /**
- * Computes a step: forward and losses by the objective, backward, sums over all replicas, one readback, the pieces of the
- * others. Where anything fails, everything is as it was before. The inputs' views are freed in any case.
+ * Computes a step: forward and losses by the objective, backward, sums over all replicas, and while these travel one
+ * readback and the pieces of the others. Where anything fails, everything is as it was before. The inputs' views are freed
+ * in any case.
  */
 export async function prepareStep<Input extends ReplicaInput>(
   inputs: readonly Input[],
   context: StepContext,
   objective: Objective<Input>,
 ): Promise<PreparedStep> {
-  const { model, storage, changes = [] } = context;
+  const { model, storage, unprotected = false, changes = [] } = context;
   // Running statistics are those of replica 0's group, as VISSL saves rank 0's (section 4.3 of its large-scale docs).
   const statistics = inputs.some(({ replica }) => replica === 0) ? model.buffers.map(({ tensor }) => tensor) : [];
-  const weights = fingerprint(model.parameters.map(({ tensor }) => tensor));
   const undo = new Undo();
-  undo.keep([...changes, ...statistics]);
+  undo.keep(unprotected ? [] : [...changes, ...statistics]);
   const halves = storage === "f16" ? new HalfCopies(model.device) : undefined;
   const tapes = inputs.map(({ views }) => {
     const tape = new Tape(model.device, { gradients: true, halves });
     for (const view of views) tape.adopt(view);
     return tape;
   });
-  let sums: Sums = new Map();
+  let summing: Promise<Sums> | undefined;
   const marks: Tensor[] = [];
   try {
     context.begin?.();
     const { prepared, losses } = await computePasses({ inputs, tapes, context, objective });
-    sums = await context.gradients.finish();
+    const told = outcome(inputs, { prepared, losses, statistics, undo, context });
+    summing = context.gradients.finish();
+    const [parts, sums] = await Promise.all([told, summing]);
     const mark = markSums(sums, context);
     if (mark !== undefined) marks.push(mark);
-    const shared = context.share === undefined ? [] : statistics;
-    const values = await readTensors([...losses, weights, ...marks, ...shared]);
-    const rest = values.slice(losses.length + 1);
-    const overflowed = mark !== undefined && rest[0][0] !== 0;
-    return new Prepared(context, {
-      results: inputs.map(({ replica }, index) =>
-        resultOf(replica, prepared[index], { values: values[index], context })
-      ),
-      weights: fingerprintHex(model.parameters.map(({ name }) => name), values[losses.length]),
-      left: await leavings(inputs, prepared, { statistics: rest.slice(marks.length), context }),
-      sums,
-      mark,
-      overflowed,
-      undo,
-    });
+    const overflowed = mark !== undefined && (await readTensors([mark]))[0][0] !== 0;
+    return new Prepared(context, { ...parts, sums, mark, overflowed, undo });
   } catch (error) {
     undo.restore();
     undo.drop();
-    freeTensors([...sums.values(), ...marks]);
+    // Where they come later than the failure too.
+    summing?.then((sums) => freeTensors([...sums.values()]), () => {});
+    freeTensors(marks);
     throw error;
   } finally {
     for (const tape of tapes) tape.dispose();
     halves?.drop();
-    freeTensors([weights]);
   }
 }
 
@@ -313,6 +308,32 @@ function resultOf(
 ): ReplicaResult {
   const loss = values.reduce((sum, value) => sum + value, 0) * context.replicas;
   return { replica, loss, embeddingDeviation, ...(top1 === undefined ? {} : { top1 }) };
+}
+
+/**
+ * What a step gives besides the sums, once its passes are given to the device. The fingerprint comes here and not at the
+ * step's start because the device has nothing else to do while gradients travel.
+ */
+async function outcome(
+  inputs: readonly ReplicaInput[],
+  { prepared, losses, statistics, undo, context }: {
+    prepared: readonly ReplicaLosses[];
+    losses: readonly Tensor[];
+    statistics: readonly Tensor[];
+    undo: Undo;
+    context: StepContext;
+  },
+): Promise<Pick<PreparedParts, "results" | "weights" | "left">> {
+  const { model: { parameters }, share, unprotected = false } = context;
+  const weights = unprotected ? [] : [fingerprint(parameters.map(({ tensor }) => undo.before(tensor)))];
+  const shared = share === undefined ? [] : statistics;
+  const values = await readTensors([...losses, ...shared, ...weights]).finally(() => freeTensors(weights));
+  const rest = values.slice(losses.length);
+  return {
+    results: inputs.map(({ replica }, index) => resultOf(replica, prepared[index], { values: values[index], context })),
+    weights: unprotected ? "" : fingerprintHex(parameters.map(({ name }) => name), values[values.length - 1]),
+    left: await leavings(inputs, prepared, { statistics: rest.slice(0, shared.length), context }),
+  };
 }
 
 /** What the step leaves behind of all replicas; asks the others where there are any. */

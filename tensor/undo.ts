@@ -35,6 +35,12 @@ export class Undo {
     }
   }
 
+  /** The tensor as it was when it was kept, over the copy; itself where it was not kept. */
+  before(tensor: Tensor): Tensor {
+    const buffer = this.#kept.get(tensor);
+    return buffer === undefined ? tensor : { ...tensor, buffer };
+  }
+
   /** Puts all kept tensors back; they stay kept. */
   restore(): void {
     for (const [{ device, buffer }, copy] of this.#kept) device.copy(copy, buffer);

@@ -1,9 +1,10 @@
 /** Steps as transactions: prepared and committed, discarded and taken again, broken off, followed by others. */
-import { assertEquals, assertMatch, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import type { Collective } from "../../collectives/collective.ts";
 import type { Device } from "../../device/device.ts";
 import { followTrainStep, type PreparedStep, prepareTrainStep, type ReplicaResult } from "../../swav/train_step.ts";
-import { tensorFrom } from "../../tensor/tensor.ts";
+import { fingerprint, fingerprintHex } from "../../tensor/ops/fingerprint.ts";
+import { freeTensors, readTensors, tensorFrom } from "../../tensor/tensor.ts";
 import { eachDevice } from "../devices.ts";
 import {
   bitsOf,
@@ -180,3 +181,50 @@ async function countSums(trainer: Trainer): Promise<number> {
   prepared.discard();
   return calls;
 }
+
+eachDevice("sums that come after their step has broken off are freed, and the trainer goes on", async (device) => {
+  const plain = await plainRun(device);
+  const trainer = makeTrainer(device);
+  (await prepare(trainer, 0)).commit();
+  const before = await bitsOf(trainer), live = device.memory.liveBytes;
+  const context = contextOf(trainer, {
+    step: 1,
+    world: { ...makeWorld(), share: () => Promise.reject(new Error("the shard died")) },
+  });
+  const { promise: late, resolve: come } = Promise.withResolvers<void>();
+  const { promise: summed, resolve: sum } = Promise.withResolvers<void>();
+  const gradients: typeof context.gradients = {
+    add: (...given) => context.gradients.add(...given),
+    async finish() {
+      const found = await context.gradients.finish();
+      sum();
+      await late;
+      return found;
+    },
+  };
+  const inputs = LOCAL.map((replica) => inputOf(trainer, { step: 1, replica }));
+  await assertRejects(() => prepareTrainStep(inputs, { ...context, gradients }), Error, "the shard died");
+  await summed;
+  assert(device.memory.liveBytes > live, "the sums are there");
+  come();
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  assertEquals(device.memory.liveBytes, live);
+  assertEquals(await bitsOf(trainer), before);
+  for (let step = 1; step < STEPS; step++) (await prepare(trainer, step)).commit();
+  assertEquals(await bitsOf(trainer), plain.bits);
+  freeTrainer(trainer);
+});
+
+eachDevice("a step's fingerprint is that of the weights before it, also of what its start changes", async (device) => {
+  const trainer = makeTrainer(device);
+  const names = trainer.model.parameters.map(({ name }) => name);
+  for (let step = 0; step < 2; step++) {
+    const numbers = fingerprint(trainer.model.parameters.map(({ tensor }) => tensor));
+    const [values] = await readTensors([numbers]);
+    freeTensors([numbers]);
+    const prepared = await prepare(trainer, step);
+    assertEquals(prepared.weights, fingerprintHex(names, values), `step ${step}`);
+    prepared.commit();
+  }
+  freeTrainer(trainer);
+});

@@ -19,11 +19,13 @@ eachDevice(
       for (const { buffer } of tensors) device.clear(buffer);
       undo.keep(tensors);
       assertEquals((await readTensors(tensors)).every((values) => values.every((value) => value === 0)), true);
+      assertEquals(await readTensors(tensors.map((tensor) => undo.before(tensor))), before, `round ${round}`);
       undo.restore();
       assertEquals(await readTensors(tensors), before, `round ${round}`);
     }
     undo.drop();
     assertEquals(device.memory.liveBytes, held);
+    assertEquals(undo.before(tensors[0]), tensors[0], "what is not kept is as it is");
     undo.restore();
     assertEquals(await readTensors(tensors), before);
     freeTensors(tensors);
