@@ -126,7 +126,7 @@ function codesOf(
 }
 
 /** A batch of made-up images, as a loader would send it. */
-function batchOf(step: number, { batchPerReplica: images }: TrainConfig): BatchMessage {
+export function batchOf(step: number, { batchPerReplica: images }: TrainConfig): BatchMessage {
   const each = <T>(value: (index: number) => T): T[] => Array.from({ length: images }, (_, index) => value(index));
   const bytes = SIDE * SIDE * 3;
   const pixels = Uint8Array.from({ length: images * bytes }, (_, i) => (i * 2654435761 >>> 13) & 255);

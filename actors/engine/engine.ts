@@ -32,6 +32,11 @@ export interface EnginePorts {
   now(): number;
   /** Of the loss scale in mixed precision; given by tests that cannot wait for thousands of steps. */
   readonly lossScale?: LossScaleOptions;
+  /**
+   * Takes steps without what protects them: no fingerprint, no copies to undo them by, no running statistics for the other
+   * trainers, no wait for the commit. Only a benchmark asks for it, to tell what they cost. @default false
+   */
+  readonly unprotected?: boolean;
   /** Makes the crops of a batch; given by tests that compare with crops from elsewhere. @default augmentation */
   views?(device: Device, batch: BatchMessage, config: TrainConfig): Tensor[];
 }
@@ -142,7 +147,7 @@ export class Engine {
     if (seat === undefined || seat.epoch !== epoch || epoch < this.#epoch) return;
     if (this.#next !== step) throw new RangeError(`Cannot take step ${step}: the state here is before ${this.#next}`);
     const { config, device, method, lossScale } = session;
-    const { replicas } = seat;
+    const { replicas } = seat, { unprotected = false } = this.#ports;
     const watch = new Stopwatch(() => this.#ports.now());
     for (const ahead of [step, step + 1]) {
       if (config.steps !== undefined && ahead >= config.steps) continue;
@@ -166,7 +171,8 @@ export class Engine {
       collective: config.syncBatchNormGroup === 1 ? undefined : timed.group,
       world: timed.world,
       assigner: timed,
-      share: (pieces) => sharedPieces(session, { step, pieces, replicas, join: timed.join }),
+      share: unprotected ? undefined : (pieces) => sharedPieces(session, { step, pieces, replicas, join: timed.join }),
+      unprotected,
       gradients: new GradientStream({
         device,
         step,
@@ -177,6 +183,7 @@ export class Engine {
       }),
     });
     this.#prepared = { step, update };
+    if (unprotected) await this.#commit({ type: "commit", step, epoch, learningRate });
     this.#ports.send({
       type: "prepared",
       step,

@@ -26,7 +26,9 @@ export interface MethodInput extends ReplicaInput, LabelledInput {}
 
 /** What a step needs besides the configuration. */
 export interface MethodStep
-  extends Pick<StepContext, "step" | "optimizer" | "learningRate" | "segments" | "lossScale" | "gradients" | "share"> {
+  extends
+    Pick<StepContext, "step" | "optimizer" | "learningRate" | "segments" | "lossScale" | "gradients" | "share">,
+    Pick<StepContext, "unprotected"> {
   collective?(replica: number): Collective;
   /** All replicas as one of them sees them. */
   world(replica: number): Collective;
