@@ -3,6 +3,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { deadline } from "@std/async/deadline";
 import { delay } from "@std/async/delay";
 import { readCommits, readMetrics, readNotes } from "../../actors/run_files.ts";
+import { keep } from "../../cli/keeper.ts";
 import { makeImages } from "../examples/images.ts";
 import { assertRefused, program, run } from "./program.ts";
 
@@ -119,4 +120,46 @@ Deno.test("a host elsewhere comes back to a controller that was killed, and the 
     const joined = readNotes(path).filter(({ event }) => event.kind === "host-joined" && event.host !== "host-0");
     assertEquals(joined.length, 2);
   });
+});
+
+/** A controller's process that is none: it notes a run, writes its status once and stands still, or ends in good order. */
+const mute = `
+  const kept = JSON.parse(new TextDecoder().decode((await Deno.stdin.readable.getReader().read()).value));
+  if (kept.starts > 0) Deno.exit(0);
+  const run = Deno.args[0];
+  Deno.writeTextFileSync(run + "/status.json", "{}");
+  Deno.writeTextFileSync(kept.notes + ".part", JSON.stringify({ run, port: 1 }));
+  Deno.renameSync(kept.notes + ".part", kept.notes);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+`;
+
+Deno.test("a controller that stands still is ended and started anew", async () => {
+  const run = await Deno.makeTempDir({ prefix: "seer-mute-" });
+  const entry = `${run}/mute.ts`;
+  await Deno.writeTextFile(entry, mute);
+  const starts: (readonly string[])[] = [];
+  const lines: string[] = [];
+  try {
+    const code = await keep({
+      start(args) {
+        starts.push(args);
+        const line = ["run", "-A", "--no-check", entry, run];
+        return new Deno.Command(Deno.execPath(), { args: line, stdin: "piped", stdout: "null", stderr: "null" })
+          .spawn();
+      },
+      argv: ["pretrain"],
+      token: "none",
+      hosts: 1,
+      silenceMs: 1_000,
+      log: (line) => lines.push(line),
+    });
+    assertEquals([code, starts.length], [0, 2], lines.join("\n"));
+    assertEquals(starts[1].slice(0, 3), ["pretrain", "--resume", run]);
+    assertEquals(lines, [
+      "the controller has given no sign of life for 1 s: it is ended",
+      "the controller was ended by SIGKILL: starting it anew",
+    ]);
+  } finally {
+    await Deno.remove(run, { recursive: true });
+  }
 });
