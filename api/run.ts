@@ -42,6 +42,8 @@ export interface RunSettings {
   /** Told how the run's kernels are chosen. @default nobody */
   readonly log?: (line: string) => void;
   readonly onListening?: (join: { url: string; token: string }) => void;
+  /** Where a test sets breakpoints of the actors' processes (`actors/runtime/breakpoints.ts`). */
+  readonly breakpoints?: string;
 }
 
 /**
@@ -77,6 +79,7 @@ export async function runToTheEnd(settings: RunSettings): Promise<RunOutcome> {
       choices: kernels?.choices,
       signal,
       onListening: settings.onListening,
+      breakpoints: settings.breakpoints,
       onEvent(event: RunEvent) {
         files.record(event);
         onEvent(event);

@@ -1,5 +1,6 @@
 /** The command `pretrain`: a run from its configuration to its last checkpoint, with progress for a person. */
 import type { RunOutcome } from "../actors/cluster.ts";
+import type { RunEvent } from "../actors/events.ts";
 import { runFolder } from "../actors/run_identity.ts";
 import { gpuEnvironment, runWithGpu, seesGpu } from "../api/gpu_process.ts";
 import { checkRun } from "../api/preflight.ts";
@@ -16,8 +17,20 @@ const rejoinMs = 30_000;
 
 const print = (line: string) => console.log(line);
 
+/** What a test adds to a run. */
+export interface Staged {
+  /** Where it sets breakpoints of the actors' processes (`actors/runtime/breakpoints.ts`). */
+  readonly breakpoints: string;
+  /** Told of each event once it is in the run's files. */
+  onEvent(event: RunEvent): void;
+}
+
 /** Runs `pretrain`; resolves to the exit code. */
-export async function pretrainCommand(line: CommandLine, argv: readonly string[]): Promise<number> {
+export async function pretrainCommand(
+  line: CommandLine,
+  argv: readonly string[],
+  { staged }: { staged?: Staged } = {},
+): Promise<number> {
   const { options } = line;
   const kept = await readKept();
   const token = kept?.token ?? givenSecret(options);
@@ -41,7 +54,7 @@ export async function pretrainCommand(line: CommandLine, argv: readonly string[]
   }
   const environment = await gpuEnvironment(print);
   if (options.singleProcess && !seesGpu()) return await runWithGpu(["pretrain", ...argv.slice(1)], environment);
-  const outcome = await runCommandLine({ line, start, argv, environment, token, kept });
+  const outcome = await runCommandLine({ line, start, argv, environment, token, kept, staged });
   printOutcome(outcome);
   return exitCodeOf(outcome);
 }
@@ -68,7 +81,7 @@ function keptStart(start: RunStart, kept: Kept | undefined): RunStart {
 
 /** Runs the cluster with progress and Ctrl-C wired up. */
 export async function runCommandLine(
-  { line: { options }, start, argv, environment, token, kept }: {
+  { line: { options }, start, argv, environment, token, kept, staged }: {
     line: CommandLine;
     start: RunStart;
     argv: readonly string[];
@@ -76,6 +89,7 @@ export async function runCommandLine(
     /** Secret that other hosts show. */
     token: string | undefined;
     kept?: Kept;
+    staged?: Staged;
   },
 ): Promise<RunOutcome> {
   const { hosts } = options;
@@ -98,7 +112,11 @@ export async function runCommandLine(
       if (kept !== undefined) noteFor(kept, { run: runFolder(start.config), port: Number(new URL(url).port) });
       if (hosts > 1) print(joinText(url, { token, run: runFolder(start.config) }));
     },
-    onEvent: (event) => progress.show(event),
+    breakpoints: staged?.breakpoints,
+    onEvent(event) {
+      staged?.onEvent(event);
+      progress.show(event);
+    },
   });
 }
 

@@ -2,6 +2,7 @@
  * The table of faults that a run is put through: who is hit, in which phase, and how; and at which message of which actor a
  * phase is caught. Data only; `fault_tour.ts` carries it out.
  */
+import type { RunEvent } from "../actors/events.ts";
 import type { Breakpoint } from "../actors/runtime/breakpoints.ts";
 
 /** Moments of a run, in the order of a step; those of a trainer that joins come last. */
@@ -21,8 +22,11 @@ export const phases = [
   "join: following",
 ] as const;
 
+/** Moments at which the controller alone is hit: around a step's commit, and while it takes over from another. */
+export const controllerPhases = ["vote", "commit", "takeover"] as const;
+
 /** A moment of a run. */
-export type Phase = typeof phases[number];
+export type Phase = typeof phases[number] | typeof controllerPhases[number];
 
 /** Who is hit; trainers by what they carry, or by being on their way. */
 export type Victim =
@@ -51,8 +55,13 @@ export interface Cell {
 /** Who stands still when the phase has come: the victim itself where a trainer is one, else one that knows. */
 export type Watch = "trainer" | "sync-0" | "sinkhorn" | "checkpointer" | "loader-0" | "newcomer";
 
+/** Where a phase is caught: at a message, or where the controller has written an event down and sent nothing of it. */
+export type Moment =
+  | { readonly watch: Watch; readonly at: Breakpoint }
+  | { readonly watch: "controller"; readonly at: RunEvent["kind"] };
+
 /** Where each phase is caught. */
-export const moments: Readonly<Record<Phase, { readonly watch: Watch; readonly at: Breakpoint }>> = {
+export const moments: Readonly<Record<Phase, Moment>> = {
   // The order for the next step is there and nothing of it is done.
   "idle": { watch: "trainer", at: { on: "receive", type: "step" } },
   // The loader has made a batch that it has not sent.
@@ -72,6 +81,12 @@ export const moments: Readonly<Record<Phase, { readonly watch: Watch; readonly a
   "checkpoint": { watch: "checkpointer", at: { on: "receive", type: "snapshot-part", nth: 3 } },
   // All have, and the files are being written.
   "writing": { watch: "checkpointer", at: { on: "receive", type: "snapshot-end", after: true } },
+  // All trainers are ready for the commit, one has not told: nothing is written down.
+  "vote": { watch: "trainer", at: { on: "send", type: "prepared" } },
+  // The commit is written down and nobody was told.
+  "commit": { watch: "controller", at: "commit" },
+  // Another controller has begun its epoch, of which nobody was told.
+  "takeover": { watch: "controller", at: "regrouping" },
   "join: configured": { watch: "newcomer", at: { on: "receive", type: "configure" } },
   "join: restoring": { watch: "newcomer", at: { on: "receive", type: "state-part", nth: 3 } },
   // It has taken a step of the others' and has not told.
@@ -110,6 +125,9 @@ export const allCells: readonly Cell[] = [
   ...kill("local host", ...phases),
   ...kill("joined host", ...phases),
   { victim: "joined host", phase: "reduce", blow: "frozen" },
+  ...kill("controller", ...phases, ...controllerPhases),
+  { victim: "controller", phase: "reduce", blow: "frozen" },
+  { victim: "controller", phase: "commit", blow: "stuck" },
 ];
 
 /** Those that a test has time for: each role and each phase at least once. */
@@ -125,6 +143,17 @@ export const fewCells: readonly Cell[] = [
   { victim: "other trainer", phase: "backward", blow: "cut off" },
   ...kill("local host", "reduce"),
 ];
+
+/** Those of the controller that a test has time for: around the commit, and with a checkpoint under way. */
+export const fewControllerCells: readonly Cell[] = kill(
+  "controller",
+  "vote",
+  "commit",
+  "prepared",
+  "update",
+  "checkpoint",
+  "takeover",
+);
 
 /** Whether a fault may end with all started anew: the last trainer is gone. */
 export function mayRestart({ victim, phase }: Cell): boolean {

@@ -2,12 +2,13 @@
  * Takes one run through faults, one after the other, each at its exact moment and none before the run has got over the one
  * before; then compares with a run that nothing happened to, step by step and in the final weights.
  */
-import { runCluster } from "../actors/cluster.ts";
-import type { RunEvent } from "../actors/events.ts";
+import { type ClusterOptions, runCluster, type RunOutcome } from "../actors/cluster.ts";
+import type { RunEvent, RunFailure } from "../actors/events.ts";
 import { workerId } from "../actors/trainer.ts";
 import { Breakpoints, type Stoppable } from "./breakpoints.ts";
 import { type Cell, mayRestart, moments, nameOf } from "./fault_cells.ts";
 import { endOf, localHostOptions, startJoinedHost } from "./joined_host.ts";
+import { KeptRun, type KeptRunOptions } from "./kept_run.ts";
 import { actsOnLoss, type Comparison, digestInPeace, RunWatch } from "./run_watch.ts";
 import { smallConfig } from "./small_run.ts";
 
@@ -59,6 +60,7 @@ export async function faultTour(options: TourOptions): Promise<TourReport> {
       joined.push(startJoinedHost(id, own));
       return id;
     },
+    kept: (): KeptRun | undefined => run.kept,
   });
   const config = (name: string) =>
     smallConfig(folder, name, {
@@ -69,42 +71,62 @@ export async function faultTour(options: TourOptions): Promise<TourReport> {
       checkpoint: { everySteps: 2, keep: 2 },
       cluster: { trainers },
     });
-  const over = new AbortController();
-  const running = runCluster({
-    config: config("fire"),
-    hosts,
-    gpuEnvironment,
-    breakpoints: breakpoints.address,
-    signal: over.signal,
-    onListening: address.resolve,
-    onEvent: (event) => tour.take(event),
-  }).then((outcome) => {
-    tour.watch.end(outcome.outcome === "failed" ? `${outcome.failure.actor}: ${outcome.failure.error}` : undefined);
-    return outcome;
-  });
-  const { wrong } = tour.watch;
+  const { watch } = tour;
+  const settings = { config: config("fire"), breakpoints: breakpoints.address, onEvent: tour.take.bind(tour) };
+  const run: Running = cells.some(({ victim }) => victim === "controller")
+    ? keptRun(settings)
+    : runHere({ ...settings, hosts, gpuEnvironment, onListening: address.resolve });
+  run.done.then((outcome) => watch.end(outcome.outcome === "failed" ? causeOf(outcome) : undefined));
   try {
     for (const cell of cells) await tour.go(cell);
   } catch (error) {
-    wrong.push(error instanceof Error ? error.message : String(error));
+    watch.wrong.push(error instanceof Error ? error.message : String(error));
   } finally {
-    over.abort();
+    run.stop();
   }
-  const outcome = await running;
+  const outcome = await run.done;
   await Promise.all(joined.map(endOf));
+  const { reports, watch: { wrong } } = tour;
   if (outcome.outcome === "failed") {
-    return { cells: tour.reports, wrong, steps: 0, expected: "", found: outcome.failure.error };
+    return { cells: reports, wrong, steps: 0, expected: "", found: causeOf(outcome) };
   }
   const { step, digest } = outcome;
-  const expected = await digestInPeace(config("peace"), { step, watch: tour.watch, gpuEnvironment, here: peaceHere });
-  return { cells: tour.reports, wrong, steps: step, expected, found: digest };
+  if (run.kept !== undefined) wrong.push(...run.kept.gaps(step));
+  const expected = await digestInPeace(config("peace"), { step, watch, gpuEnvironment, here: peaceHere });
+  return { cells: reports, wrong, steps: step, expected, found: digest };
+}
+
+/** A run, whoever has its controller. */
+interface Running {
+  readonly done: Promise<RunOutcome>;
+  /** Ends it before its next step. */
+  stop(): void;
+  /** Where its controller is not this process. */
+  readonly kept?: KeptRun;
+}
+
+function runHere(options: ClusterOptions): Running {
+  const over = new AbortController();
+  return { done: runCluster({ ...options, signal: over.signal }), stop: () => over.abort() };
+}
+
+function keptRun(options: KeptRunOptions): Running {
+  const kept = new KeptRun(options);
+  return { done: kept.done, stop: () => kept.stop(), kept };
+}
+
+function causeOf({ failure }: { failure: RunFailure }): string {
+  return `${failure.actor}: ${failure.error}`;
 }
 
 /** A blow that has fallen, until the run is over it. */
 interface Shot {
   readonly cell: Cell;
   readonly at: number;
-  readonly furthest: number;
+  /** The first step that had not counted. */
+  furthest: number;
+  /** Whether all started anew. */
+  anew: boolean;
   acted?: number;
   recovered?: number;
   repeated: number;
@@ -127,6 +149,8 @@ class Tour {
       log: (line: string) => void;
       /** Has a host join; resolves to its name. */
       join(): Promise<string>;
+      /** The run, where its controller is a process that may be hit. */
+      kept(): KeptRun | undefined;
     },
   ) {}
 
@@ -140,7 +164,6 @@ class Tour {
     const { watch } = this;
     if (this.options.hosts > 1 && !watch.hosts.has(this.#joined)) this.#joined = await this.options.join();
     await watch.until(() => watch.seats.length === trainers && watch.took === trainers, `${trainers} trainers`);
-    const { restarts } = watch;
     try {
       const stands = await this.#reach(cell);
       await this.#strike(cell, stands);
@@ -151,7 +174,7 @@ class Tour {
     const shot = this.#shot;
     this.#shot = undefined;
     if (shot?.acted === undefined || shot.recovered === undefined) return;
-    const outcome = watch.restarts > restarts ? "all anew" : "mended";
+    const outcome = shot.anew ? "all anew" : "mended";
     const report = {
       cell,
       outcome,
@@ -167,7 +190,12 @@ class Tour {
 
   /** Waits until the phase has come; whoever shows it stands still. */
   async #reach({ victim, phase }: Cell): Promise<Stoppable> {
-    const { watch, at } = moments[phase];
+    const moment = moments[phase];
+    if (moment.watch === "controller") {
+      if (phase === "takeover") await this.#loseController();
+      return await this.#kept.standsAt(moment.at);
+    }
+    const { watch, at } = moment;
     const { seats, acted } = this.watch;
     const [first, other] = [seats[0], seats[seats.length - 1]];
     if (watch !== "newcomer") {
@@ -185,19 +213,41 @@ class Tour {
     return await stands;
   }
 
+  /** Kills the controller just after a step, so that another takes over: a loss that is not the one that is measured. */
+  async #loseController(): Promise<void> {
+    const { next } = this.watch;
+    await this.watch.until(() => this.watch.next > next, "a step");
+    const { pid, ended } = this.#kept.controller;
+    Deno.kill(pid, "SIGKILL");
+    await ended;
+    this.watch.takenOver();
+  }
+
   async #strike(cell: Cell, stands: Stoppable): Promise<void> {
     const { victim, blow } = cell;
     const id = this.#idOf(cell);
-    const actor = this.breakpoints.processOf(id);
+    const actor = victim === "controller" ? this.#kept.controller : this.breakpoints.processOf(id);
     const pid = actor?.pid ?? this.watch.pids.get(id);
     if (pid === undefined) throw new Error(`${id} is not there`);
-    this.#shot = { cell, at: performance.now(), furthest: this.watch.next, repeated: 0 };
+    const shot: Shot = { cell, at: performance.now(), furthest: this.watch.next, repeated: 0, anew: false };
+    this.#shot = shot;
     if (victim === "gpu worker") actor?.cut([workerId]);
     else if (blow === "cut off") actor?.cut(["sync-0"]);
     else if (blow !== "stuck") Deno.kill(pid, blow === "frozen" ? "SIGSTOP" : "SIGKILL");
     if (blow === "killed" && victim !== "gpu worker") await actor?.ended;
     // Who lives goes on where it stood.
     if (stands.id !== id || blow === "cut off" || victim === "gpu worker") stands.go();
+    if (victim !== "controller") return;
+    // Its launcher ends one that stands still. What it told last has come then; the last commit it may not have told.
+    await actor?.ended;
+    this.watch.takenOver();
+    shot.furthest = this.watch.next;
+  }
+
+  get #kept(): KeptRun {
+    const kept = this.options.kept();
+    if (kept === undefined) throw new TypeError("the run's controller must be a process of its own");
+    return kept;
   }
 
   #idOf({ victim }: Cell): string {
@@ -226,7 +276,8 @@ class Tour {
   #note(event: RunEvent, due: number): void {
     const shot = this.#shot;
     if (shot === undefined) return;
-    if (actsOnLoss(event)) shot.acted ??= performance.now();
+    if (actsOnLoss(event) || event.kind === "adopted") shot.acted ??= performance.now();
+    if (event.kind === "starting") shot.anew = true;
     if (event.kind === "resumed") shot.repeated = Math.max(0, due - event.step);
     const isNew = event.kind === "step" && event.record.step >= shot.furthest;
     if (isNew && shot.acted !== undefined) shot.recovered ??= performance.now();
