@@ -261,6 +261,61 @@ Deno.test("a host starts what it is told, passes bounded log lines on, reports e
   assertEquals(host.say("self", { type: "stop", reason: "done" }), [{ kind: "stop", reason: "done" }]);
 });
 
+Deno.test("a host watches over the actors of the one before it, reports their ends, and ends them like its own", async () => {
+  const exits = new Map<number, PromiseWithResolvers<ActorExit>>();
+  const done: string[] = [];
+  const actor = (id: string, pid: number) => {
+    const exit = Promise.withResolvers<ActorExit>();
+    exits.set(pid, exit);
+    return {
+      id,
+      pid,
+      exited: exit.promise,
+      logTail: () => [],
+      stop() {
+        done.push(`stop ${pid}`);
+        exit.resolve({ code: -1, signal: null });
+        return exit.promise;
+      },
+    };
+  };
+  const host = drive(hostBehavior({
+    adapters: [],
+    spawn({ id }) {
+      done.push(`spawn ${id}`);
+      return actor(id, 100);
+    },
+    find: ({ id, pid }) => actor(id, pid),
+  }));
+  const actors = [["sync-0", "sync", 11], ["loader-0", "loader", 12], ["trainer-0", "trainer", 13]] as const;
+  const effects = host.say("controller", {
+    type: "take-over",
+    actors: actors.map(([id, role, pid]) => ({ id, role, attempt: 3, pid })),
+  });
+  const lives = effects.map((effect) => taskOf([effect]));
+  assertEquals(sends(host.say("self", { type: "rejoined" })), [{
+    to: "controller",
+    message: {
+      type: "host-ready",
+      adapters: [],
+      living: actors.map(([id, role]) => ({ id, role, attempt: 3 })),
+    },
+  }]);
+  exits.get(11)?.resolve({ code: -1, signal: null });
+  const ended = await lives[0];
+  assertEquals(ended, { type: "actor-exited", actor: "sync-0", attempt: 3, code: -1, lines: [] });
+  // A newer start ends the older one first.
+  const start: Message = { type: "spawn", id: "loader-0", role: "loader", attempt: 4, environment: {} };
+  const started = taskOf(host.say("controller", start));
+  await lives[1];
+  await Promise.resolve();
+  const halting = taskOf(host.say("controller", { type: "halt", attempt: 4 }));
+  await Promise.all([halting, lives[2]]);
+  assertEquals(done, ["stop 12", "spawn loader-0", "stop 13"]);
+  exits.get(100)?.resolve({ code: 0, signal: null });
+  await started;
+});
+
 Deno.test("a host that is asked to go tells the controller, and a controller that starts anew meanwhile too", () => {
   const host = drive(hostBehavior({
     adapters: [],

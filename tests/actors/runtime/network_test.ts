@@ -1,7 +1,9 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { deadline } from "@std/async/deadline";
 import { ManualClock } from "../../../actors/runtime/clock.ts";
 import { MemoryHub } from "../../../actors/runtime/memory_hub.ts";
 import { LinkNetwork, type Network, openSocketNetwork } from "../../../actors/runtime/network.ts";
+import { Authority, claimsSchema, Identity } from "../../../wire/identity.ts";
 import type { Link } from "../../../wire/link.ts";
 import { memoryLinkPair } from "../../../wire/memory_link.ts";
 import type { Message } from "../../../wire/messages.ts";
@@ -270,6 +272,34 @@ Deno.test("socket networks find each other by directory and see a peer go", asyn
   assertEquals(eventsA, ["b ping 7", "b down: b has finished"]);
   assertEquals(eventsB, ["a ping 0", "a ping 1", "a ping 2"]);
   await a.close("test over");
+});
+
+Deno.test("whoever has the run's secret renews the token of who has none, over its link", async () => {
+  const listener = openSocketNetwork({ id: "controller", token: "secret", listen: { hostname: "127.0.0.1", port: 0 } });
+  [listener.network.onMessage, listener.network.onPeerDown] = [() => {}, () => {}];
+  const identity = new Identity(new Authority("secret").pass({ actor: "trainer-0", role: "actor", attempt: 3 }));
+  const tokenOf = () => identity.header("controller").split(".").slice(0, 2).join(".");
+  const first = tokenOf();
+  const client = openSocketNetwork({ id: "trainer-0", token: identity });
+  const heard: string[] = [];
+  [client.network.onMessage, client.network.onPeerDown] = [({ type }) => heard.push(type), () => {}];
+  try {
+    client.network.addUrl("controller", listener.url ?? "");
+    client.network.send("controller", { type: "ping", count: 1 });
+    const renewed = async () => {
+      while (tokenOf() === first) await new Promise((resolve) => setTimeout(resolve, 5));
+    };
+    await deadline(renewed(), 10_000);
+    const [body] = tokenOf().replace("Seer ", "").split(".");
+    const { actor, attempt, key } = claimsSchema.parse(
+      JSON.parse(atob(body.replaceAll("-", "+").replaceAll("_", "/"))),
+    );
+    assertEquals([actor, attempt, key], ["trainer-0", 3, identity.claims.key]);
+    assertEquals(heard, [], "it is the network's business");
+  } finally {
+    await client.close("done");
+    await listener.close("done");
+  }
 });
 
 Deno.test("a socket network with a wrong token sees the peer as down, with the remedy", async () => {

@@ -3,7 +3,7 @@ import { deadline } from "@std/async/deadline";
 import type { Bootstrap } from "../../../actors/runtime/bootstrap.ts";
 import { MemoryHub } from "../../../actors/runtime/memory_hub.ts";
 import { type Network, openSocketNetwork, type SocketNetwork } from "../../../actors/runtime/network.ts";
-import { spawnActor, type SpawnedActor, spawnInProcess } from "../../../actors/runtime/spawn.ts";
+import { findActor, spawnActor, type SpawnedActor, spawnInProcess } from "../../../actors/runtime/spawn.ts";
 import type { Message } from "../../../wire/messages.ts";
 import { echo } from "./echo_entry.ts";
 
@@ -118,6 +118,35 @@ Deno.test("stop() ends an actor by closing its stdin", async () => {
     await seen.message("hello", "echo-a");
     assertEquals((await deadline(actor.stop(5_000), 15_000)).code, 3);
   });
+});
+
+Deno.test("an actor that outlives its parent tells its log over its link, and ends when its controller is gone too", async () => {
+  await withController(async (socket, seen) => {
+    const bootstrap = { ...bootstrapOf("echo-a", socket.url ?? ""), outlives: true };
+    const actor = spawnActor({ bootstrap, permissions: ["--allow-net=127.0.0.1"], entry });
+    await seen.message("hello", "echo-a");
+    // The end of its stdin is all that it sees of its parent's.
+    const ended = actor.stop(12_000);
+    const { actor: of, lines } = await seen.message("log-lines", "echo-a");
+    assertEquals(of, "echo-a");
+    assertStringIncludes(lines[0], "its parent is gone");
+    socket.network.send("echo-a", { type: "ping", count: 5 });
+    assertEquals((await seen.message("pong", "echo-a")).count, 5);
+    await socket.close("the run has ended");
+    assertEquals((await deadline(ended, 10_000)).code, 0, "before it is told by a signal");
+  });
+});
+
+Deno.test("findActor() sees the end of a process that another has started, and ends one that does not end by itself", async () => {
+  const sleeping = () => new Deno.Command("sleep", { args: ["60"] }).spawn();
+  const [one, other] = [sleeping(), sleeping()];
+  const [first, second] = [one, other].map(({ pid }) => findActor({ id: "echo-a", pid }));
+  one.kill("SIGKILL");
+  await one.status;
+  assertEquals(await deadline(first.exited, 5_000), { code: -1, signal: null });
+  assertEquals((await deadline(second.stop(20), 5_000)).code, -1);
+  assertEquals((await other.status).signal, "SIGTERM");
+  assertEquals(await deadline(first.stop(20), 5_000), { code: -1, signal: null }, "it has ended already");
 });
 
 Deno.test("an actor without its network permission exits and says which flag it lacks", async () => {
