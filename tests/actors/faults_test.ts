@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { digestOf, run, type RunResult, withRuns } from "./runs.ts";
+import { alive, digestOf, run, type RunResult, withRuns } from "./runs.ts";
 
 /** Kills the process of `victim` after the second step; the run and the processes that it started. */
 async function runWithKill(
@@ -16,12 +16,6 @@ async function runWithKill(
     },
   });
   return { ...result, pids: [...pids.values()] };
-}
-
-async function alive(pid: number): Promise<boolean> {
-  // A zombie has ended; only its parent has not looked yet.
-  const status = await Deno.readTextFile(`/proc/${pid}/status`).catch(() => "");
-  return status !== "" && !/^State:\s+Z/m.test(status);
 }
 
 for (const victim of ["trainer-1", "sync-0", "loader-0", "host-0"]) {

@@ -1,7 +1,7 @@
 /** Recovery of real processes: whoever is killed or frozen, the run ends with the weights of one that nothing happened to. */
-import { assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { program } from "../cli/program.ts";
-import { digestOf, gpuEnvironment, run, withRuns } from "./runs.ts";
+import { alive, digestOf, gpuEnvironment, run, withRuns } from "./runs.ts";
 
 Deno.test("whichever actor is killed, the run ends with the weights of a run that nothing happened to", async () => {
   await withRuns(async (place) => {
@@ -78,26 +78,31 @@ Deno.test("a host joins a run under way and is killed later, and the run ends wi
   });
 });
 
-Deno.test("the controller's own host is killed and later frozen, and the run ends with the same weights", async () => {
+Deno.test("the controller's own host is killed and later frozen: its actors go on, and none is left at the end", async () => {
   await withRuns(async (place) => {
     const settings = { steps: 8, checkpoint: { everySteps: 2, keep: 2 } };
     const expected = digestOf(await run({ config: place.config(settings), singleProcess: true }));
     let pid = 0, trainer = 0;
-    const signals: Deno.Signal[] = ["SIGKILL", "SIGSTOP"];
+    const pids: number[] = [], signals: Deno.Signal[] = ["SIGKILL", "SIGSTOP"];
     const result = await run({
       config: place.config({ ...settings, cluster: { trainers: 2, stepTimeoutMs: 6_000, restarts: 3 } }),
       onEvent(event) {
+        if (event.kind === "started") pids.push(event.pid);
         if (event.kind === "started" && event.actor === "host-0") pid = event.pid;
         if (event.kind === "started" && event.actor === "trainer-0") trainer = event.pid;
         if (event.kind !== "step" || event.record.step !== (signals.length === 2 ? 3 : 5)) return;
         const signal = signals.shift();
         if (signal !== undefined) Deno.kill(pid, signal);
-        // A frozen host is missed when something is asked of it.
+        // One that its host cannot start anew before another host is there.
         if (signal === "SIGSTOP") Deno.kill(trainer, "SIGKILL");
       },
     });
     assertEquals(digestOf(result), expected);
-    assertEquals(result.events.filter(({ kind }) => kind === "restarting").length >= 2, true);
+    const kinds = result.events.map(({ kind }) => kind);
+    assertEquals([kinds.includes("host-lost"), kinds.includes("restarting")], [true, false]);
+    const starts = result.events.flatMap((event) => event.kind === "started" ? [event.actor] : []);
+    assertEquals(starts.filter((id) => id === "sync-0"), ["sync-0"], "the same process all along");
+    for (const pid of pids) assert(!await alive(pid), `process ${pid} is left`);
   });
 });
 

@@ -64,6 +64,13 @@ export async function withRuns(test: (place: RunPlace) => Promise<void>): Promis
   }
 }
 
+/** Whether a process runs. */
+export async function alive(pid: number): Promise<boolean> {
+  // A zombie has ended; only its parent has not looked yet.
+  const status = await Deno.readTextFile(`/proc/${pid}/status`).catch(() => "");
+  return status !== "" && !/^State:\s+Z/m.test(status);
+}
+
 /** A run that has ended, with all that it told. */
 export interface RunResult {
   readonly outcome: RunOutcome;
