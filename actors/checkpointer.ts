@@ -19,6 +19,8 @@ interface Snapshot {
   readonly model: Map<string, SafeTensor>;
   readonly optimizer: Map<string, SafeTensor>;
   received: number;
+  /** First tensor of the model that holds NaN or infinity. */
+  unfit: string | undefined;
   /** Whether all parts were sent. */
   complete: boolean;
 }
@@ -98,6 +100,7 @@ function snapshotOf(state: CheckpointerState, step: number): Snapshot {
       model: new Map(),
       optimizer: new Map(),
       received: 0,
+      unfit: undefined,
       complete: false,
     };
   state.snapshots.set(step, snapshot);
@@ -114,7 +117,9 @@ function save(state: CheckpointerState, message: Extract<Message, { type: "save"
 function take(state: CheckpointerState, message: Extract<Message, { type: "snapshot-part" }>): Effect[] {
   const snapshot = snapshotOf(state, message.step);
   const { file, name, tensor } = message.part;
-  snapshot[file].set(name, f32Tensor(f32FromWire(tensor), tensor.shape));
+  const values = f32FromWire(tensor);
+  if (file === "model" && !values.every(Number.isFinite)) snapshot.unfit ??= name;
+  snapshot[file].set(name, f32Tensor(values, tensor.shape));
   snapshot.received += 1;
   return [];
 }
@@ -146,6 +151,11 @@ function write(state: CheckpointerState, step: number): Effect[] {
   if (config === undefined || store === undefined || progress === undefined) return [];
   if (!snapshot.complete) return [];
   state.snapshots.delete(step);
+  // A run that goes on from it could not get anywhere: the checkpoint before stays the newest.
+  const { unfit } = snapshot;
+  if (unfit !== undefined) {
+    return [{ kind: "send", to: actorIds.controller, message: { type: "snapshot-unfit", step, name: unfit } }];
+  }
   // The same state, taken again after a change of who takes part: that it was written is told once.
   if (state.writing.has(step)) return [];
   state.writing.add(step);

@@ -148,6 +148,8 @@ class Controller {
         return this.#members.whenEpochStands(state);
       case "saved":
         return this.#steps.saved(state, message);
+      case "snapshot-unfit":
+        return this.#steps.unfit(state, message);
       case "images-replaced":
         passOn(state, message, this.ports);
         return [];

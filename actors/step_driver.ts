@@ -21,6 +21,7 @@ import {
   stepRecord,
   strayCause,
   strayTrainers,
+  weightsFault,
 } from "./step_record.ts";
 import { alarm, type Cause } from "./watch.ts";
 
@@ -117,6 +118,15 @@ export class StepDriver {
     const waiting = state.phase === "training" && (state.heldBack || !state.stepping && last);
     const probe = probing.snapshotSaved(state, saved, this);
     return [...cancels, ...probe, ...(waiting ? this.next(state) : [])];
+  }
+
+  /** The weights of a checkpoint are no numbers: none was written, and no later one could be. */
+  unfit(state: ControllerState, told: { step: number; name: string }): Effect[] {
+    return this.outcomes.giveUp(state, {
+      actor: state.seats[0].id,
+      error: weightsFault(this.#config, told),
+      lines: [],
+    });
   }
 
   /** A trainer has prepared the step. */

@@ -151,10 +151,21 @@ export function commitRecord(state: ControllerState, config: TrainConfig, loss: 
 }
 
 /** What to do about a loss that is no number. */
-export function lossFault({ method }: TrainConfig, { step, loss }: Pick<StepRecord, "step" | "loss">): string {
+export function lossFault(config: TrainConfig, { step, loss }: Pick<StepRecord, "step" | "loss">): string {
+  return `the loss of step ${step} is ${loss}: ${divergenceRemedy(config)}`;
+}
+
+/** What to do about weights that are no numbers, of which no checkpoint was written. */
+export function weightsFault(config: TrainConfig, { step, name }: { step: number; name: string }): string {
+  return `the weights before step ${step} are no numbers (${name}), and no checkpoint of them was written: ${
+    divergenceRemedy(config)
+  }`;
+}
+
+function divergenceRemedy({ method }: TrainConfig): string {
   const remedy = { swav: "raise sinkhorn.epsilon", simclr: "raise loss.temperature" };
   const other = method.name === "swav" || method.name === "simclr" ? ` or ${remedy[method.name]}` : "";
-  return `the loss of step ${step} is ${loss}: lower schedule.learningRate${other}`;
+  return `lower schedule.learningRate${other}`;
 }
 
 /** Of methods that learn from labels. */

@@ -85,6 +85,7 @@ export const whoMaySend: Readonly<Record<string, Rule>> = {
   "save": { from: controller, to: ["trainer", "checkpointer"] },
   "snapshot-part": { from: trainer, to: checkpointer, bulk: true },
   "snapshot-end": { from: trainer, to: checkpointer },
+  "snapshot-unfit": { from: checkpointer, to: controller },
   "saved": { from: checkpointer, to: controller },
   "load": { from: controller, to: checkpointer },
   "loaded": { from: checkpointer, to: controller },

@@ -215,6 +215,8 @@ export const checkpointMessages = {
   "snapshot-part": z.strictObject({ step, epoch, part: namedTensor }),
   /** Trainer → checkpointer: `parts` tensors were sent. */
   "snapshot-end": z.strictObject({ step, epoch, parts: z.number().int().min(0) }),
+  /** Checkpointer → controller: this tensor of the weights before `step` holds no numbers; nothing was written. */
+  "snapshot-unfit": z.strictObject({ step, name: text }),
   /** Checkpointer → controller. */
   "saved": z.strictObject({ step, folder: text, digest: z.string().length(64) }),
   /** Controller → checkpointer: read the newest valid checkpoint, or that of a step, and send it to the trainers. */

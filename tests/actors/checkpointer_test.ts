@@ -77,6 +77,25 @@ async function written(folder: string): Promise<Message> {
   return saved;
 }
 
+Deno.test("weights that are no numbers are not written: the controller is told which", async () => {
+  await withFolder((folder) => {
+    for (const wrong of [NaN, Infinity, -Infinity]) {
+      const { say } = checkpointerOf(folder);
+      say("trainer-0", {
+        ...weight,
+        part: { ...weight.part, tensor: toWire(new Float32Array([1, wrong, 3, 4]), [2, 2]) },
+      });
+      // What is not the model's may be anything.
+      say("trainer-0", { ...queue, part: { ...queue.part, tensor: toWire(new Float32Array([wrong])) } });
+      say("controller", save);
+      assertEquals(say("trainer-0", end), [
+        { kind: "send", to: "controller", message: { type: "snapshot-unfit", step: 4, name: "w" } },
+      ]);
+    }
+    return Promise.resolve();
+  });
+});
+
 Deno.test("a checkpoint is written when all parts of the trainer that gives it are in, and comes back to every trainer", async () => {
   await withFolder(async (folder) => {
     await written(folder);

@@ -223,6 +223,15 @@ Deno.test("a loss that is no number stops the run and says what to change", () =
   assertEquals(run.sent("commit"), [], "nor may it move the weights");
 });
 
+Deno.test("weights that are no numbers stop the run when a checkpoint of them is due, the last one too", () => {
+  const run = training();
+  run.say("checkpointer", { type: "snapshot-unfit", step: 1, name: "head.0.weight" });
+  assertMatch(
+    run.failure.error,
+    /^the weights before step 1 are no numbers \(head\.0\.weight\).*lower schedule\.learn/,
+  );
+});
+
 Deno.test("last words come before the lost link, and name actor, host and log lines", () => {
   const run = training();
   run.say("self", { type: "peer-down", peer: "trainer-1", reason: "closed" });
