@@ -4,6 +4,8 @@
  * machine; it must have a network and a `/run/netns` of its own (see {@linkcode ownNetwork}).
  */
 
+import { type Flaws, LossyCable, type Traffic } from "./lossy_cable.ts";
+
 /** Runs a command as a process that has a network of its own; undefined, with the reason, where that is not to be had. */
 export async function ownNetwork(command: readonly string[]): Promise<{ args: string[] } | { reason: string }> {
   const set = "mkdir -p /run/netns && mount -t tmpfs none /run/netns && ip link set lo up";
@@ -18,6 +20,12 @@ export async function ownNetwork(command: readonly string[]): Promise<{ args: st
     reasons.push(`unshare ${unshare.join(" ")}: ${trial}`);
   }
   return { reason: reasons.join("; ") };
+}
+
+/** Why cables with flaws cannot be laid there; undefined where they can. */
+export async function whyNoFlaws(): Promise<string | undefined> {
+  const own = await ownNetwork(["ip", "tuntap", "add", "dev", "trial", "mode", "tun"]);
+  return "reason" in own ? own.reason : await said(own.args[0], own.args.slice(1));
 }
 
 /** What a command says when it fails; undefined when it does not. */
@@ -41,10 +49,12 @@ const nowhere = "02:00:00:00:00:01";
 
 /** Machines 1 (this process), 2, …. */
 export class Machines {
+  readonly #lossy: LossyCable[] = [];
+
   private constructor(readonly count: number) {}
 
-  /** Makes them, each with a cable to every other. */
-  static async make(count: number): Promise<Machines> {
+  /** Makes them, each with a cable to every other, which may have flaws instead of being cut later. */
+  static async make(count: number, { flaws }: { flaws?: Flaws } = {}): Promise<Machines> {
     const machines = new Machines(count);
     for (let machine = 2; machine <= count; machine++) await ip("netns", "add", `m${machine}`);
     for (let machine = 1; machine <= count; machine++) {
@@ -53,20 +63,8 @@ export class Machines {
     }
     for (let a = 1; a <= count; a++) {
       for (let b = a + 1; b <= count; b++) {
-        await ip(
-          "link",
-          "add",
-          `to${b}`,
-          "netns",
-          machines.#name(a),
-          "type",
-          "veth",
-          "peer",
-          "name",
-          `to${a}`,
-          "netns",
-          machines.#name(b),
-        );
+        if (flaws === undefined) await machines.#join(a, b);
+        else await machines.#joinBadly(a, b, flaws);
         for (const [from, to] of [[a, b], [b, a]]) {
           const on = machines.#on(from), route = [`${machines.address(to)}/32`, "dev", `to${to}`];
           await ip(...on, "link", "set", `to${to}`, "up");
@@ -75,6 +73,13 @@ export class Machines {
       }
     }
     return machines;
+  }
+
+  /** Takes the cables with flaws away; what they have carried. */
+  async end(): Promise<Traffic> {
+    const all = await Promise.all(this.#lossy.map((cable) => cable.end()));
+    const sum = (fate: keyof Traffic) => all.reduce((total, traffic) => total + traffic[fate], 0);
+    return { carried: sum("carried"), lost: sum("lost") };
   }
 
   /** The one address of a machine. */
@@ -95,6 +100,20 @@ export class Machines {
   /** It arrives again. */
   async heal(from: number, to: number): Promise<void> {
     await ip(...this.#on(from), "neigh", "del", ...this.#way(to));
+  }
+
+  async #join(a: number, b: number): Promise<void> {
+    const end = (on: number, to: number) => ["name", `to${to}`, "netns", this.#name(on)];
+    await ip("link", "add", ...end(a, b), "type", "veth", "peer", ...end(b, a));
+  }
+
+  async #joinBadly(a: number, b: number, flaws: Flaws): Promise<void> {
+    const ends = [[a, b], [b, a]] as const;
+    const [left, right] = ends.map(([on, to]) => `cable${on}to${to}`);
+    this.#lossy.push(await LossyCable.lay([left, right], flaws));
+    for (const [on, to] of ends) {
+      await ip("link", "set", "dev", `cable${on}to${to}`, "netns", this.#name(on), "name", `to${to}`);
+    }
   }
 
   #way(to: number): string[] {

@@ -8,20 +8,22 @@ import type { RunEvent } from "../actors/events.ts";
 import type { HostOptions } from "../actors/host_process.ts";
 import { readTls } from "../actors/tls_files.ts";
 import type { TrainConfigInput } from "../config.ts";
-import { endOf, startJoinedHost } from "./joined_host.ts";
+import { endOf, localHostOptions, startJoinedHost } from "./joined_host.ts";
+import type { Traffic } from "./lossy_cable.ts";
 import { Machines, makeCertificates, ownNetwork } from "./namespaces.ts";
 import { digestInPeace, RunWatch } from "./run_watch.ts";
 import { smallConfig, withImages } from "./small_run.ts";
 
 /**
  * Which ways are cut: both between the controller's machine and another, one of them, or both between two others, with
- * trainers and shards on each.
+ * trainers and shards on each. Lossy: none is cut, and the one cable loses, delays and throttles packets.
  */
 export const scenarios = [
   "both ways",
   "to the controller",
   "from the controller",
   "between trainer and shard",
+  "lossy",
 ] as const;
 
 /** One of {@linkcode scenarios}. */
@@ -33,12 +35,18 @@ export interface PartitionReport {
   readonly steps: number;
   readonly expected: string;
   readonly found: string;
+  /** Packets of cables with flaws. */
+  readonly traffic: Traffic;
   /** What happened, in order. */
   readonly lines: readonly string[];
 }
 
 /** Longer than it takes to find out. */
 const cutMs = 4_000;
+/** A bad link between two sites. */
+const flaws = { loss: 0.05, delayMs: 20, bitsPerSecond: 20e6, seed: 1 };
+/** Steps over a bad cable. */
+const lossySteps = 4;
 
 /** Runs a scenario in a network of its own; a string is the reason why none is to be had. */
 export async function partitionRun(
@@ -107,18 +115,20 @@ async function play(
   { folder, gpuEnvironment }: { folder: string; gpuEnvironment: Readonly<Record<string, string>> },
 ): Promise<PartitionReport> {
   const count = scenario === "between trainer and shard" ? 3 : 2;
-  const machines = await Machines.make(count);
+  const machines = await Machines.make(count, scenario === "lossy" ? { flaws } : {});
   const places = Array.from({ length: count }, (_, index) => machines.address(index + 1));
   const tls = await makeCertificates(folder, places);
   const lines: string[] = [];
   const begun = performance.now();
   const log = (line: string) => void lines.push(`${((performance.now() - begun) / 1000).toFixed(1)} s ${line}`);
+  // What a cut delays is late soon; what a bad cable delays is not lost.
+  const stepTimeoutMs = scenario === "lossy" ? 60_000 : 8_000;
   const settings = (cluster: TrainConfigInput["cluster"]): TrainConfigInput => ({
     steps: 100_000,
     replicas: count,
     syncBatchNormGroup: count,
     checkpoint: { everySteps: 2, keep: 2 },
-    cluster: { trainers: count, syncShards: count, stepTimeoutMs: 8_000, ...cluster },
+    cluster: { trainers: count, syncShards: count, stepTimeoutMs, ...cluster },
   });
   const watch = new RunWatch();
   const over = new AbortController();
@@ -129,21 +139,8 @@ async function play(
     signal: over.signal,
     gpuEnvironment,
     onListening({ url, token }) {
-      const grants = {
-        addresses: [],
-        dataFolder: "",
-        codeFolder: new URL("..", import.meta.url).pathname,
-        dawn: false,
-      };
-      const options = {
-        controllerUrl: url,
-        token,
-        tls: readTls(tls),
-        gpuEnvironment,
-        adapters: [],
-        grants,
-      };
-      hosts = new Hosts(machines, options, log);
+      const own = localHostOptions({ url, token }, { gpuEnvironment });
+      hosts = new Hosts(machines, { ...own, tls: readTls(tls), grants: { ...own.grants, addresses: [] } }, log);
       for (let machine = 2; machine <= count; machine++) hosts.keep(machine);
     },
     onEvent(event) {
@@ -155,7 +152,9 @@ async function play(
     return outcome;
   });
   try {
-    await cutAndHeal({ scenario, machines, watch, log, count });
+    const all = () => watch.took === count && watch.seats.length === count;
+    await watch.until(() => all() && watch.next >= 2, "steps of all");
+    await (scenario === "lossy" ? endure(watch) : cutAndHeal({ scenario, machines, watch, log, all }));
   } catch (error) {
     watch.wrong.push(error instanceof Error ? error.message : String(error));
   } finally {
@@ -163,13 +162,14 @@ async function play(
   }
   const outcome = await running;
   await hosts?.end();
+  const traffic = await machines.end();
   const { wrong } = watch;
   if (outcome.outcome === "failed") {
-    return { wrong, steps: 0, expected: "", found: outcome.failure.error, lines };
+    return { wrong, steps: 0, expected: "", found: outcome.failure.error, traffic, lines };
   }
   const config = smallConfig(folder, "peace", settings({}));
   const expected = await digestInPeace(config, { step: outcome.step, watch, gpuEnvironment, here: true });
-  return { wrong, steps: outcome.step, expected, found: outcome.digest, lines };
+  return { wrong, steps: outcome.step, expected, found: outcome.digest, traffic, lines };
 }
 
 /** What people want to know of an event. */
@@ -182,23 +182,29 @@ function tell(event: RunEvent, log: (line: string) => void): void {
   log(`regrouping: ${event.failure?.actor ?? ""} ${event.failure?.error ?? ""}; trainers ${event.trainers}`);
 }
 
+/** Steps over a cable with flaws, on which nobody is lost. */
+async function endure(watch: RunWatch): Promise<void> {
+  const until = watch.next + lossySteps;
+  await watch.until(() => watch.next >= until, "more steps");
+  if (watch.acted > 0) watch.wrong.push(`${watch.acted} losses were acted on where nobody was lost`);
+}
+
 async function cutAndHeal(
-  { scenario, machines, watch, log, count }: {
-    scenario: Scenario;
+  { scenario, machines, watch, log, all }: {
+    scenario: Exclude<Scenario, "lossy">;
     machines: Machines;
     watch: RunWatch;
     log: (line: string) => void;
-    count: number;
+    /** Whether all trainers take part. */
+    all: () => boolean;
   },
 ): Promise<void> {
-  const ways: Record<Scenario, readonly [number, number][]> = {
+  const ways: Record<typeof scenario, readonly [number, number][]> = {
     "both ways": [[1, 2], [2, 1]],
     "to the controller": [[2, 1]],
     "from the controller": [[1, 2]],
     "between trainer and shard": [[2, 3], [3, 2]],
   };
-  const all = () => watch.took === count && watch.seats.length === count;
-  await watch.until(() => all() && watch.next >= 2, "steps of all");
   for (const [from, to] of ways[scenario]) await machines.cut(from, to);
   log(`cut before step ${watch.next}`);
   const { acted } = watch;

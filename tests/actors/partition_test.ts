@@ -1,6 +1,6 @@
 /** Networks that are cut, one way or both, and healed: the run goes on without who is cut off, and then with them again. */
-import { assertEquals } from "@std/assert";
-import { ownNetwork } from "../../tools/namespaces.ts";
+import { assert, assertEquals } from "@std/assert";
+import { ownNetwork, whyNoFlaws } from "../../tools/namespaces.ts";
 import { partitionRun, type Scenario } from "../../tools/partition.ts";
 import { gpuEnvironment } from "./runs.ts";
 
@@ -20,3 +20,19 @@ for (const scenario of ["both ways", "to the controller", "between trainer and s
     },
   });
 }
+
+const noFlaws = await whyNoFlaws();
+if (noFlaws !== undefined) console.log(`Not tested: a cable that loses packets: ${noFlaws}`);
+
+Deno.test({
+  name: "machines whose cable loses 5 % of packets and takes 20 ms lose nobody, and end with the weights of peace",
+  ignore: noFlaws !== undefined,
+  async fn() {
+    const report = await partitionRun("lossy", gpuEnvironment());
+    if (typeof report === "string") throw new Error(report);
+    assertEquals(report.wrong, [], report.lines.join("\n"));
+    assertEquals(report.found, report.expected, report.lines.join("\n"));
+    const { carried, lost } = report.traffic;
+    assert(lost > 0.03 * carried, `${lost} of ${carried + lost} packets were lost`);
+  },
+});
