@@ -4,6 +4,7 @@
  */
 import type { TrainConfig } from "../config.ts";
 import type { Journal } from "./adopt.ts";
+import { codeDigest } from "./code_digest.ts";
 import { controllerBehavior } from "./controller.ts";
 import type { RunEvent, RunFailure } from "./events.ts";
 import { hostBehavior } from "./host.ts";
@@ -104,6 +105,7 @@ export async function runCluster(options: ClusterOptions): Promise<RunOutcome> {
         attempt: options.attempt,
         adopt: options.adopt,
         hostsMs: options.hostsMs,
+        code: options.singleProcess ? undefined : codeDigest(),
       },
       { emit, now: () => performance.now(), replaceLocalHost },
     );

@@ -21,7 +21,7 @@ import { RegroupDriver } from "./regroup_driver.ts";
 import { nextPlateau } from "./step_record.ts";
 import { StepDriver } from "./step_driver.ts";
 import { adoptMs, forgetFound } from "./adopt.ts";
-import { HostDriver } from "./host_driver.ts";
+import { HostDriver, type HostReady } from "./host_driver.ts";
 import { mayOutlive } from "./orphans.ts";
 import type { ActorId, Behavior, Effect } from "./runtime/behavior.ts";
 import * as probing from "./probing.ts";
@@ -66,6 +66,10 @@ export function controllerBehavior(options: ControllerOptions, ports: Controller
   };
 }
 
+function hostWords({ adapters, code, living = [] }: Extract<Message, { type: "host-ready" }>): Omit<HostReady, "host"> {
+  return { adapters, code, living };
+}
+
 /** Decisions of the controller; all that changes is in the state given to each call. */
 class Controller {
   readonly #steps: StepDriver;
@@ -108,7 +112,7 @@ class Controller {
     state.heardAt.set(from, this.ports.now());
     switch (message.type) {
       case "host-ready":
-        return this.#hosts.ready(state, { host: from, adapters: message.adapters, living: message.living ?? [] });
+        return this.#hosts.ready(state, { host: from, ...hostWords(message) });
       case "halted":
         return message.attempt === state.epoch ? this.#hosts.halted(state, from) : [];
       case "hello":

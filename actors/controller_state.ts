@@ -29,6 +29,8 @@ export interface ControllerOptions {
   readonly hostsMs?: number;
   /** Go on with the actors of a controller before this one that are found alive. @default start all anew */
   readonly adopt?: Journal;
+  /** Digest of this program: hosts with another are refused. @default any is let in */
+  readonly code?: string;
   /** Write a checkpoint before this step and end there, as Ctrl-C does. */
   readonly stopBeforeStep?: number;
 }

@@ -11,6 +11,8 @@ import { actorIds } from "./seats.ts";
 export interface HostPorts {
   /** One line per adapter. */
   readonly adapters: readonly string[];
+  /** Digest of the program that its actors run; absent where nobody is to compare it. */
+  readonly code?: string;
   spawn(order: SpawnOrder): SpawnedActor;
   /** Watches over a process that a host before this one has started; absent where actors end with their host. */
   find?(process: { readonly id: string; readonly pid: number }): SpawnedActor;
@@ -101,11 +103,12 @@ export function hostBehavior(ports: HostPorts): Behavior<HostState> {
 }
 
 /** Tells the controller of this machine, and of the actors that one before it had started here. */
-function hostReady({ adapters }: HostPorts, living: HostState["living"]): Effect {
+function hostReady({ adapters, code }: HostPorts, living: HostState["living"]): Effect {
   const found = [...living].map(([id, { role, attempt }]) => ({ id, role, attempt }));
   const message: Message = {
     type: "host-ready",
     adapters: [...adapters],
+    ...(code === undefined ? {} : { code }),
     ...(found.length === 0 ? {} : { living: found }),
   };
   return { kind: "send", to: actorIds.controller, message };

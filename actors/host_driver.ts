@@ -2,11 +2,13 @@
  * What the controller does as hosts come and go: waits for those of the run, takes over from a controller before it, fills
  * up with what a host that joins can carry, has the host beside it replaced. What becomes of steps is decided elsewhere.
  */
+import { isOther } from "./code_digest.ts";
 import { allBack, dropStrangers, endFound, type Living } from "./adopt.ts";
 import type { ControllerOptions, ControllerPorts, ControllerState } from "./controller_state.ts";
 import type { RunFailure } from "./events.ts";
 import { giveOrphans, outliveHost } from "./orphans.ts";
 import { backoffMs, halted, haltTimeoutMs } from "./recovery.ts";
+import { forget } from "./regroup.ts";
 import type { RegroupDriver } from "./regroup_driver.ts";
 import type { Effect } from "./runtime/behavior.ts";
 import { actorIds } from "./seats.ts";
@@ -20,6 +22,8 @@ const { localHost } = actorIds;
 export interface HostReady {
   readonly host: string;
   readonly adapters: readonly string[];
+  /** Digest of its code. */
+  readonly code: string | undefined;
   readonly living: Living;
 }
 
@@ -45,7 +49,8 @@ export class HostDriver {
   }
 
   /** A host has come. */
-  ready(state: ControllerState, { living, ...joined }: HostReady): Effect[] {
+  ready(state: ControllerState, { living, code, ...joined }: HostReady): Effect[] {
+    if (isOther(code, this.options.code)) return this.#refuse(state, joined.host);
     // One that comes back before its loss was acted on comes again after that.
     if (state.hosts.includes(joined.host)) {
       const lost = lostCause(state);
@@ -64,6 +69,14 @@ export class HostDriver {
     const ends: Effect[] = living.length === 0 ? [] : [halt(joined.host, ++state.attempt)];
     const given = isLocal ? giveOrphans(state) : [];
     return [...ends, ...given, ...this.#joined(state, joined.host)];
+  }
+
+  /** Its trainers would compute other numbers than the others'. */
+  #refuse(state: ControllerState, host: string): Effect[] {
+    const reason = `${host} runs other code than this run: bring it to the same version and join again`;
+    this.ports.emit({ kind: "refused", reason, count: 1 });
+    forget(state, host);
+    return [{ kind: "send", to: host, message: { type: "stop", reason } }];
   }
 
   #joined(state: ControllerState, host: string): Effect[] {

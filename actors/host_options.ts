@@ -16,6 +16,8 @@ export interface HostOptions {
   readonly gpuEnvironment: Readonly<Record<string, string>>;
   /** One line per adapter. */
   readonly adapters: readonly string[];
+  /** Digest of this host's code, to be compared with the controller's. @default none is told */
+  readonly code?: string;
   readonly grants: HostGrants;
   /** How long this host and its actors look for a controller that was lost. @default not at all */
   readonly rejoinMs?: number;
@@ -32,6 +34,7 @@ const schema: z.ZodType<HostOptions> = z.strictObject({
   listen: z.string(),
   gpuEnvironment: z.record(z.string(), z.string()),
   adapters: z.array(z.string()),
+  code: z.string().optional(),
   grants: z.strictObject({
     addresses: z.array(z.string()),
     dataFolder: z.string(),

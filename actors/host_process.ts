@@ -29,6 +29,7 @@ export function processPorts(options: HostOptions): HostPorts {
   const authority = new Authority(options.token);
   return {
     adapters: options.adapters,
+    code: options.code,
     find: findActor,
     spawn({ id, role, attempt, environment, onLogLine }) {
       // The secret stays here: an actor gets what lets it in as itself, in this attempt, for some minutes.

@@ -3,6 +3,7 @@
  * places, sends it the weights once and images batch by batch. Who is lost is gone on without. It knows no protocol.
  */
 import { deadline } from "@std/async/deadline";
+import { codeDigest, isOther } from "../actors/code_digest.ts";
 import { type LinkNetwork, openSocketNetwork } from "../actors/runtime/network.ts";
 import { actorIds } from "../actors/seats.ts";
 import { readTls, type TlsFiles } from "../actors/tls_files.ts";
@@ -91,6 +92,7 @@ class Extractors {
   readonly #model: ExtractionModel;
   readonly #log: (line: string) => void;
   readonly #hosts: string[] = [];
+  readonly #code = codeDigest();
   readonly #remotes = new Map<string, Remote>();
   #onHost = () => {};
   #batches = 0;
@@ -157,6 +159,11 @@ class Extractors {
     switch (message.type) {
       case "host-ready":
         if (this.#hosts.includes(from)) return;
+        if (isOther(message.code, this.#code)) {
+          const reason = `${from} runs other code than this program: bring it to the same version and join again`;
+          this.#log(reason);
+          return this.#network.send(from, { type: "stop", reason });
+        }
         this.#hosts.push(from);
         this.#log(`${from} joined: ${message.adapters.join("; ")}`);
         return this.#onHost();

@@ -1,5 +1,6 @@
 /** The command `host`: makes this machine part of a cluster that a controller elsewhere waits for. */
 import { leftInPeace } from "../actors/host.ts";
+import { codeDigest } from "../actors/code_digest.ts";
 import { type HostOptions, joinAsHost, leaveOnSigterm } from "../actors/host_process.ts";
 import type { Log } from "../actors/runtime/behavior.ts";
 import { readTls } from "../actors/tls_files.ts";
@@ -51,6 +52,7 @@ export async function hostCommand({ options, overrides }: CommandLine): Promise<
     listen: advertise,
     gpuEnvironment,
     adapters: adapters.map(({ provider, name, kind }) => `${name} (${kind}) through ${provider}`),
+    code: codeDigest(),
     grants: {
       addresses: loopback ? [advertise] : [],
       dataFolder: "",

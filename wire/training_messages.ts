@@ -41,9 +41,13 @@ const replicaReport = z.strictObject({
 
 /** Shapes of the run's life: hosts, configuration, steps, the end. */
 export const lifeMessages = {
-  /** Host → controller: this machine takes actors; `living` are those that an earlier controller had started. */
+  /**
+   * Host → controller: this machine takes actors; `living` are those that an earlier controller had started, `code` tells
+   * what program it runs.
+   */
   "host-ready": z.strictObject({
     adapters: z.array(text).max(64),
+    code: z.string().length(64).optional(),
     living: z.array(z.strictObject({ id: actor, role: actor, attempt: z.int().min(0) })).max(65_536).optional(),
   }),
   /** Controller → host: start one actor; an older process of that name is ended first. */

@@ -12,11 +12,12 @@ export const digest = "d".repeat(64);
 export function drive(
   restarts: number,
   hosts: readonly string[] = ["host-0"],
-  { started = true, replaceLocalHost, now = () => 1, steps = 6, trainers = 2 }: {
+  { started = true, replaceLocalHost, now = () => 1, steps = 6, trainers = 2, code }: {
     started?: boolean;
     steps?: number;
     trainers?: number;
     replaceLocalHost?: () => void;
+    code?: string;
     now?: () => number;
   } = {},
 ) {
@@ -30,7 +31,7 @@ export function drive(
     run: { folder: "/runs", name: "run" },
   }, { source: "the test" });
   const events: RunEvent[] = [];
-  const behavior = controllerBehavior({ config, hosts: hosts.length }, {
+  const behavior = controllerBehavior({ config, hosts: hosts.length, code }, {
     emit: (event) => events.push(event),
     now,
     replaceLocalHost,
