@@ -95,6 +95,8 @@ class Fire {
 
   take(event: RunEvent): void {
     if (event.kind === "started") this.#pids.set(event.actor, event.pid);
+    // Until another has started under its name there is nobody to hit.
+    for (const id of lostBy(event)) this.#pids.delete(id);
     if (actsOnLoss(event) && this.#shot !== undefined) {
       this.#shot.detectedMs ??= performance.now() - this.#shot.at;
     }
@@ -142,6 +144,21 @@ class Fire {
     this.#options.log(
       `${frozen ? "freeze" : "kill"} ${count} ${victim}: acted on after ${detected}, new step after ${recovered}`,
     );
+  }
+}
+
+/** Whose process is gone, or about to be, by what an event tells. */
+function lostBy(event: RunEvent): readonly string[] {
+  switch (event.kind) {
+    case "regrouping":
+      return event.lost;
+    case "newcomer-lost":
+      return [event.actor];
+    case "host-lost":
+    case "restarting":
+      return [event.failure.actor];
+    default:
+      return [];
   }
 }
 

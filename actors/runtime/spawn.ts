@@ -153,10 +153,21 @@ export function findActor({ id, pid }: { id: ActorId; pid: number }): SpawnedAct
   };
 }
 
-/** Whether a process of this number runs. */
+/** Whether a process of this number runs. One that has ended and that nobody has waited for does not. */
 export function lives(pid: number): boolean {
   try {
-    return signalProcess(pid, 0);
+    return signalProcess(pid, 0) && !isZombie(pid);
+  } catch {
+    return false;
+  }
+}
+
+function isZombie(pid: number): boolean {
+  if (Deno.build.os !== "linux") return false;
+  try {
+    // proc(5): "pid (name) state …"; the name may hold anything.
+    const line = Deno.readTextFileSync(`/proc/${pid}/stat`);
+    return ["Z", "X"].includes(line.slice(line.lastIndexOf(")") + 2)[0]);
   } catch {
     return false;
   }

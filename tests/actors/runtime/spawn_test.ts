@@ -3,7 +3,7 @@ import { deadline } from "@std/async/deadline";
 import type { Bootstrap } from "../../../actors/runtime/bootstrap.ts";
 import { MemoryHub } from "../../../actors/runtime/memory_hub.ts";
 import { type Network, openSocketNetwork, type SocketNetwork } from "../../../actors/runtime/network.ts";
-import { findActor, spawnActor, type SpawnedActor, spawnInProcess } from "../../../actors/runtime/spawn.ts";
+import { findActor, lives, spawnActor, type SpawnedActor, spawnInProcess } from "../../../actors/runtime/spawn.ts";
 import type { Message } from "../../../wire/messages.ts";
 import { echo } from "./echo_entry.ts";
 
@@ -147,6 +147,23 @@ Deno.test("findActor() sees the end of a process that another has started, and e
   assertEquals((await deadline(second.stop(20), 5_000)).code, -1);
   assertEquals((await other.status).signal, "SIGTERM");
   assertEquals(await deadline(first.stop(20), 5_000), { code: -1, signal: null }, "it has ended already");
+});
+
+Deno.test("a process that has ended and that nobody waits for does not live", async () => {
+  // The shell that becomes "sleep" never waits for the process that it has started.
+  const parent = new Deno.Command("sh", { args: ["-c", "sleep 60 & echo $!; exec sleep 60"], stdout: "piped" }).spawn();
+  const { value } = await parent.stdout.getReader().read();
+  const pid = Number(new TextDecoder().decode(value));
+  try {
+    assert(lives(pid));
+    const found = findActor({ id: "echo-a", pid });
+    Deno.kill(pid, "SIGKILL");
+    assertEquals(await deadline(found.exited, 5_000), { code: -1, signal: null });
+    assert(!lives(pid));
+  } finally {
+    parent.kill("SIGKILL");
+    await parent.status;
+  }
 });
 
 Deno.test("an actor without its network permission exits and says which flag it lacks", async () => {
