@@ -32,8 +32,8 @@ import { Thread } from "./thread.ts";
 const machine = ["host-0", "trainer-0", "sync-0", "sinkhorn", "loader-0", "checkpointer"];
 /** As in a run. */
 const heartbeatMs = 1_000;
-/** Rest before each step, for what the last one left to do. */
-const restMs = 50;
+/** Rest before each step, for what the last one and threads that have just started or ended still do. */
+const restMs = 200;
 
 /** What a step gave. */
 export interface TakenStep {
@@ -157,18 +157,26 @@ export async function openProtectedSteps(
   const step = (arm: ArmName, index: number) => takeStep(arm, index, { actors, engines });
   return {
     async take(arm, index) {
-      if (arm === "without") return await step(arm, index);
       const heard = beating.map((id) => actors.hear("pulse", ({ from }) => from === id));
       const pulses = beating.map((id) =>
-        startPulse({ id, to: "controller", url: urls[arm].controller, token: benchToken, policy: runPolicy })
+        startPulse({
+          id,
+          to: "controller",
+          url: urls["with protection"].controller,
+          token: benchToken,
+          policy: runPolicy,
+        })
       );
+      const endPulses = () => pulses.splice(0).forEach((end) => end());
       await Promise.all(heard);
-      clock.open = true;
+      // A start of so many threads is felt for a while: the other arm has it too, and their end.
+      if (arm === "without") endPulses();
+      else clock.open = true;
       try {
         return await step(arm, index);
       } finally {
         clock.open = false;
-        for (const end of pulses) end();
+        endPulses();
       }
     },
     async state(arm, step) {

@@ -10,13 +10,17 @@ import { type Tensor, tensorFrom } from "../tensor/tensor.ts";
 import { Joint } from "./joint.ts";
 import type { Objective, ReplicaInput, ReplicaLosses, ReplicaPass, StepContext } from "./step.ts";
 
-/** Forward and backward passes of all replicas; resolves to their losses by rows, which the tapes free. */
+/**
+ * Forward and backward passes of all replicas; resolves to their losses by rows, which the tapes free. Between the two
+ * `forwarded` is told: what a step leaves behind besides gradients is final then.
+ */
 export async function computePasses<Input extends ReplicaInput>(
-  { inputs, tapes, context, objective }: {
+  { inputs, tapes, context, objective, forwarded }: {
     inputs: readonly Input[];
     tapes: readonly Tape[];
     context: StepContext;
     objective: Objective<Input>;
+    forwarded(prepared: readonly ReplicaLosses[]): void;
   },
 ): Promise<{ prepared: readonly ReplicaLosses[]; losses: Tensor[] }> {
   const joint = new Joint();
@@ -28,6 +32,7 @@ export async function computePasses<Input extends ReplicaInput>(
     return { tape, input, forward };
   });
   const prepared = await objective(passes, joint);
+  forwarded(prepared);
   const losses = await joint.all(passes.map((pass, index) => backward(pass, prepared[index], context)));
   return { prepared, losses };
 }

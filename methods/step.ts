@@ -172,9 +172,9 @@ export interface GivenStep {
 export type FollowContext = UpdateContext & Pick<StepContext, "begin" | "carried">;
 
 /**
- * Computes a step: forward and losses by the objective, backward, sums over all replicas, and while these travel one
- * readback and the pieces of the others. Where anything fails, everything is as it was before. The inputs' views are freed
- * in any case.
+ * Computes a step: forward and losses by the objective, backward and beside it the others' pieces, sums over all replicas
+ * and beside them one readback. Where anything fails, everything is as it was before. The inputs' views are freed in any
+ * case.
  */
 export async function prepareStep<Input extends ReplicaInput>(
   inputs: readonly Input[],
@@ -192,18 +192,28 @@ export async function prepareStep<Input extends ReplicaInput>(
     for (const view of views) tape.adopt(view);
     return tape;
   });
-  let summing: Promise<Sums> | undefined;
+  let leaving: Promise<Leavings> | undefined, summing: Promise<Sums> | undefined;
   const marks: Tensor[] = [];
   try {
     context.begin?.();
-    const { prepared, losses } = await computePasses({ inputs, tapes, context, objective });
-    const told = outcome(inputs, { prepared, losses, statistics, undo, context });
+    const { prepared, losses } = await computePasses({
+      inputs,
+      tapes,
+      context,
+      objective,
+      forwarded(prepared) {
+        // The others' pieces come while the backward pass is computed.
+        leaving = leavings(inputs, prepared, { statistics, context });
+        leaving.catch(() => {});
+      },
+    });
+    const told = outcome(inputs, { prepared, losses, undo, context });
     summing = context.gradients.finish();
-    const [parts, sums] = await Promise.all([told, summing]);
+    const [parts, left = { carries: [] }, sums] = await Promise.all([told, leaving, summing]);
     const mark = markSums(sums, context);
     if (mark !== undefined) marks.push(mark);
     const overflowed = mark !== undefined && (await readTensors([mark]))[0][0] !== 0;
-    return new Prepared(context, { ...parts, sums, mark, overflowed, undo });
+    return new Prepared(context, { ...parts, left, sums, mark, overflowed, undo });
   } catch (error) {
     undo.restore();
     undo.drop();
@@ -311,44 +321,39 @@ function resultOf(
 }
 
 /**
- * What a step gives besides the sums, once its passes are given to the device. The fingerprint comes here and not at the
- * step's start because the device has nothing else to do while gradients travel.
+ * What a step reports, once its passes are given to the device. The fingerprint comes here and not at the step's start
+ * because the device has nothing else to do while gradients travel.
  */
 async function outcome(
   inputs: readonly ReplicaInput[],
-  { prepared, losses, statistics, undo, context }: {
+  { prepared, losses, undo, context }: {
     prepared: readonly ReplicaLosses[];
     losses: readonly Tensor[];
-    statistics: readonly Tensor[];
     undo: Undo;
     context: StepContext;
   },
-): Promise<Pick<PreparedParts, "results" | "weights" | "left">> {
-  const { model: { parameters }, share, unprotected = false } = context;
+): Promise<Pick<PreparedParts, "results" | "weights">> {
+  const { model: { parameters }, unprotected = false } = context;
   const weights = unprotected ? [] : [fingerprint(parameters.map(({ tensor }) => undo.before(tensor)))];
-  const shared = share === undefined ? [] : statistics;
-  const values = await readTensors([...losses, ...shared, ...weights]).finally(() => freeTensors(weights));
-  const rest = values.slice(losses.length);
+  const values = await readTensors([...losses, ...weights]).finally(() => freeTensors(weights));
   return {
     results: inputs.map(({ replica }, index) => resultOf(replica, prepared[index], { values: values[index], context })),
-    weights: unprotected ? "" : fingerprintHex(parameters.map(({ name }) => name), values[values.length - 1]),
-    left: await leavings(inputs, prepared, { statistics: rest.slice(0, shared.length), context }),
+    weights: unprotected ? "" : fingerprintHex(parameters.map(({ name }) => name), values[losses.length]),
   };
 }
 
-/** What the step leaves behind of all replicas; asks the others where there are any. */
+/** What the step leaves behind of all replicas, known after its forward pass; asks the others where there are any. */
 async function leavings(
   inputs: readonly ReplicaInput[],
   prepared: readonly ReplicaLosses[],
-  { statistics, context }: { statistics: readonly Float32Array<ArrayBuffer>[]; context: StepContext },
+  { statistics, context }: { statistics: readonly Tensor[]; context: StepContext },
 ): Promise<Leavings> {
   const { model } = context;
   const own = inputs.map(({ replica }, index) => ({ replica, carry: prepared[index].carry ?? new Float32Array() }));
   const carries = own.filter(({ carry }) => carry.length > 0);
   if (context.share === undefined || (model.buffers.length === 0 && carries.length === 0)) return { carries };
-  const pieces = new Map(
-    own.map(({ replica, carry }) => [replica, joined([carry, ...replica === 0 ? statistics : []])]),
-  );
+  const moved = await readTensors(statistics);
+  const pieces = new Map(own.map(({ replica, carry }) => [replica, joined([carry, ...replica === 0 ? moved : []])]));
   const all = splitPieces(await context.share(pieces), model);
   // The trainer that carries replica 0 has moved its running statistics already.
   return pieces.has(0) ? { carries: all.carries } : all;
