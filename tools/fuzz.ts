@@ -9,9 +9,10 @@ import { decodeImage } from "../data/decode.ts";
 import { UnreadableImageError } from "../data/source.ts";
 import { admission } from "../wire/admission.ts";
 import { Assembler } from "../wire/assembler.ts";
+import { batchOf, framesIn } from "../wire/batch.ts";
 import { decode, encode, pack } from "../wire/codec.ts";
 import { WireError } from "../wire/error.ts";
-import { framesOf, greetingFrame, readGreeting } from "../wire/frames.ts";
+import { frameKind, framesOf, greetingFrame, readGreeting } from "../wire/frames.ts";
 import { typeOf } from "../wire/head.ts";
 import type { Message } from "../wire/messages.ts";
 import { toWire } from "../wire/tensor.ts";
@@ -96,7 +97,7 @@ export function mutated(bytes: Uint8Array, draw: Draw, other: Uint8Array = bytes
   return result;
 }
 
-/** What a link does with one frame: joins, admits, decodes; the message when it is whole and right. */
+/** What a link does with one frame: joins, admits, decodes; the message when it is whole and right, of a batch the last. */
 export type Receive = (frame: Uint8Array<ArrayBuffer>) => Message | undefined;
 
 /** A receiver as a link of a run has it, between roles that may exchange `type`. */
@@ -106,9 +107,15 @@ export function receiverOf(type: string): Receive {
     ["controller", "sinkhorn", "checkpointer", "evaluator"].includes(role) ? role : `${role}-0`;
   const admit = admission(runPolicy, { peer: id(rule.from[0]), own: id(rule.to[0]), now: () => 0 });
   const assembler = new Assembler(512 * 1024 * 1024, (beginning, length) => admit(typeOf(beginning), length));
-  return (frame) => {
+  const receiveOne = (frame: Uint8Array<ArrayBuffer>): Message | undefined => {
     const packed = assembler.take(frame);
     return packed === undefined ? undefined : decode(packed.head, packed.tensors);
+  };
+  return (frame) => {
+    if (assembler.underway || frame[0] !== frameKind.batch) return receiveOne(frame);
+    let last: Message | undefined;
+    for (const each of framesIn(frame)) last = receiveOne(each);
+    return last;
   };
 }
 
@@ -145,12 +152,13 @@ export function fuzzFrames(
     whole: [...framesOf({ head: encode(message) })].map((frame) => new Uint8Array(frame)),
     pieces: piecesOf(message, 24),
     parts: piecesOf(message, 4_096),
+    batch: [batchOf(new Array(3).fill([...framesOf({ head: encode(message) })][0])).slice()],
   }));
   const report = { frames: 0, refused: 0, accepted: 0, longestMs: 0, mostBytes: 0 };
   while (report.frames < frames) {
     const number = report.frames;
-    const { type, whole, pieces, parts } = corpus[draw(corpus.length)];
-    const original = [whole, whole, pieces, parts][draw(4)];
+    const { type, whole, pieces, parts, batch } = corpus[draw(corpus.length)];
+    const original = [whole, whole, pieces, parts, batch][draw(5)];
     const other = corpus[draw(corpus.length)].whole[0];
     const victim = draw(original.length);
     const sent = original.map((frame, index) => index === victim ? mutated(frame, draw, other) : frame);

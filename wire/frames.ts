@@ -10,7 +10,7 @@ import { codecLimits, type Packed } from "./codec.ts";
 import { WireError } from "./error.ts";
 
 /** Version of greeting and frames; both ends must agree. */
-export const linkProtocol = 4;
+export const linkProtocol = 5;
 
 /** Payload bytes of the largest frame. Deno closes a connection at frames of 64 MiB; 1 MiB is the fastest size. */
 export const frameBytesMax = 1024 * 1024;
@@ -25,7 +25,7 @@ export const partsMax = codecLimits.tensorsMax + 1;
  * Head bytes of frames. An announcement is followed by its message's head in pieces, `parts` contains it. An urgent message
  * is a whole one that takes no credit. `credit` carries the bytes that may be sent beyond what was granted before. By
  * `bulkWanted` a listener asks for the bulk connection; after `moved` the sender's messages come over that one, but for
- * urgent ones.
+ * urgent ones. A batch holds several whole messages (`batch.ts`).
  */
 export const frameKind = {
   greeting: 0,
@@ -36,6 +36,7 @@ export const frameKind = {
   credit: 5,
   bulkWanted: 6,
   moved: 7,
+  batch: 8,
 } as const;
 
 /**

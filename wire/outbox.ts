@@ -1,8 +1,9 @@
 /**
  * What a socket link has to send: messages wait here, in order, for the receiver's credit and for the bulk connection that
- * large ones need. They are written when their turn comes, so that what waits costs the memory of its tensors and no more.
- * It is bounded by the link, and knows neither greetings nor what arrives.
+ * large ones need. They are written when their turn comes, so that what waits costs the memory of its tensors and no more;
+ * small ones that wait leave together. It is bounded by the link, and knows neither greetings nor what arrives.
  */
+import { batchBytesMax, batchHeadBytes, batchLengthBytes, batchMessagesMax, batchOf } from "./batch.ts";
 import { type Prepared, write } from "./codec.ts";
 import { Allowance } from "./credit.ts";
 import { frameBytesMax, frameKind, frameRoom, framesOf } from "./frames.ts";
@@ -55,9 +56,7 @@ export class Outbox {
 
   /** Sends a small message before all that wait, without credit. */
   sendUrgent(message: Prepared): void {
-    for (const frame of framesOf(write(message, { room: frameRoom }), frameBytesMax, { room: true, urgent: true })) {
-      this.ways.main.send(frame);
-    }
+    for (const frame of written(message, true)) this.ways.main.send(frame);
   }
 
   /**
@@ -106,17 +105,35 @@ export class Outbox {
     const message = this.#waiting[this.#gone];
     if (message === undefined) return false;
     if (message.tensors !== undefined && !this.#move()) return false;
-    // A whole message is written to memory that the next one uses too, so it must leave at once.
-    if (message.tensors === undefined && !this.#credit.allows(message.bytes + frameRoom)) return false;
-    if (++this.#gone > 64 && this.#gone * 2 > this.#waiting.length) {
+    const together = this.#together();
+    // What is whole is written to memory that is used again, so it must leave at once.
+    if (message.tensors === undefined && together === 0 && !this.#credit.allows(message.bytes + frameRoom)) {
+      return false;
+    }
+    const taken = this.#waiting.slice(this.#gone, this.#gone + Math.max(1, together));
+    const bytes = taken.reduce((sum, { bytes }) => sum + bytes, 0);
+    this.#gone += taken.length;
+    if (this.#gone > 64 && this.#gone * 2 > this.#waiting.length) {
       this.#waiting = this.#waiting.slice(this.#gone);
       this.#gone = 0;
     }
-    this.#waitingBytes -= message.bytes;
-    const frames = framesOf(write(message, { room: frameRoom }), frameBytesMax, { room: true });
+    this.#waitingBytes -= bytes;
+    const frames = taken.length === 1 ? written(message) : [batchOf(eachWritten(taken))].values();
     const { value, done } = frames.next();
-    if (!done) this.#current = { frames, next: value, left: message.bytes };
+    if (!done) this.#current = { frames, next: value, left: bytes };
     return !done;
+  }
+
+  /** How many messages from the next one on a batch and the credit take; 0 when not even one. */
+  #together(): number {
+    let count = 0, bytes = batchHeadBytes;
+    for (; count < batchMessagesMax; count++) {
+      const message = this.#waiting[this.#gone + count];
+      if (message === undefined || message.tensors !== undefined) break;
+      bytes += batchLengthBytes + frameRoom + message.bytes;
+      if (bytes > batchBytesMax || !this.#credit.allows(bytes)) break;
+    }
+    return count;
   }
 
   /** Moves on to the bulk connection, behind all that was sent before; false while it is not there. */
@@ -129,4 +146,14 @@ export class Outbox {
     this.ways.main.send(new Uint8Array([frameKind.moved]));
     return this.#moved = true;
   }
+}
+
+/** The frames of a message; those of a whole one are valid until the next message is written only. */
+function written(message: Prepared, urgent = false): Generator<Uint8Array<ArrayBuffer>> {
+  return framesOf(write(message, { room: frameRoom }), frameBytesMax, { room: true, urgent });
+}
+
+/** The frames of one message after the other, each written when it is asked for. */
+function* eachWritten(messages: readonly Prepared[]): Generator<Uint8Array<ArrayBuffer>> {
+  for (const message of messages) yield* written(message);
 }

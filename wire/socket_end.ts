@@ -5,6 +5,7 @@
  */
 import type { Admit } from "./admission.ts";
 import { Assembler } from "./assembler.ts";
+import { framesIn } from "./batch.ts";
 import { decode, packedBytes, prepare, type Prepared, write } from "./codec.ts";
 import { Ledger } from "./credit.ts";
 import { WireError } from "./error.ts";
@@ -46,6 +47,8 @@ export class SocketLink extends Inbox implements Link {
   #bulkAsked = false;
   /** What came over the bulk connection before the first one told that the peer has moved there. */
   #ahead: Uint8Array<ArrayBuffer>[] | undefined = [];
+  /** Whether a batch is being taken apart. */
+  #inBatch = false;
   /** Why the link ends once nothing is left to leave (own end) or to come (the peer's). */
   #ending: string | undefined;
   #lingering: ReturnType<typeof setTimeout> | undefined;
@@ -132,6 +135,8 @@ export class SocketLink extends Inbox implements Link {
   }
 
   protected override drained(): void {
+    // A batch is taken when all its messages are.
+    if (this.#inBatch) return;
     const bytes = this.#ledger.due();
     if (bytes === 0 || this.main.readyState !== WebSocket.OPEN) return;
     const frame = new Uint8Array(5);
@@ -223,6 +228,14 @@ export class SocketLink extends Inbox implements Link {
   }
 
   #assemble(bytes: Uint8Array<ArrayBuffer>, assembler: Assembler): void {
+    if (assembler.underway || bytes[0] !== frameKind.batch) return this.#assembleOne(bytes, assembler);
+    this.#inBatch = true;
+    for (const frame of framesIn(bytes)) this.#assembleOne(frame, assembler);
+    this.#inBatch = false;
+    if (!this.holding) this.drained();
+  }
+
+  #assembleOne(bytes: Uint8Array<ArrayBuffer>, assembler: Assembler): void {
     // After the own end what comes is taken off the peer's hands, so that it can end too.
     const packed = this.closedReason === undefined ? assembler.take(bytes) : undefined;
     if (packed !== undefined) return this.deliver(decode(packed.head, packed.tensors));
