@@ -8,7 +8,7 @@ import { checkpointerBehavior } from "../../actors/checkpointer.ts";
 import { controllerBehavior } from "../../actors/controller.ts";
 import type { RunEvent } from "../../actors/events.ts";
 import { hostBehavior, type SpawnOrder } from "../../actors/host.ts";
-import { loaderBehavior, type LoaderParts } from "../../actors/loader.ts";
+import { loaderBehavior } from "../../actors/loader.ts";
 import { type ActorHandle, runActor } from "../../actors/runtime/loop.ts";
 import { pulseMs } from "../../actors/runtime/pulse.ts";
 import { lookForController } from "../../actors/runtime/rejoin.ts";
@@ -20,7 +20,6 @@ import { trainerBehavior, workerId } from "../../actors/trainer.ts";
 import { DirectoryStore } from "../../checkpoint/store.ts";
 import { findPreset, parseConfig, type TrainConfig } from "../../config.ts";
 import { randomStream } from "../../data/random.ts";
-import { createSampler } from "../../data/sampler.ts";
 import { sha256Hex } from "../../checkpoint/manifest.ts";
 import { memoryLinkPair } from "../../wire/memory_link.ts";
 import { judge, type Judgement } from "./checks.ts";
@@ -28,6 +27,7 @@ import { diskOf } from "./disk.ts";
 import { SimulatedFiles } from "../checkpoint/simulated_files.ts";
 import { VirtualClock } from "./clock.ts";
 import { StubEngine } from "./engine.ts";
+import { loaderParts } from "./images.ts";
 import { SimulatedProcess, type World } from "./process.ts";
 
 /** What a simulation came to. */
@@ -302,7 +302,7 @@ class SimulatedCluster {
       case "trainer":
         return this.#trainer(process) as Behavior<never>;
       case "loader":
-        return loaderBehavior(() => Promise.resolve(loaderParts())) as Behavior<never>;
+        return loaderBehavior(() => Promise.resolve(loaderParts(config, images))) as Behavior<never>;
       case "sinkhorn":
         return sinkhornBehavior() as Behavior<never>;
       case "sync":
@@ -392,28 +392,4 @@ class SimulatedCluster {
     const trace = sha256Hex(this.#lines.join("\n"));
     return { ...judged, faults, blows: this.#blows, trace, lines: this.#lines, virtualMs: clock.now() };
   }
-}
-
-/** Samples of the real sampler; their pixels are of no use to anybody here. */
-function loaderParts(): LoaderParts {
-  const { seed, replicas, batchPerReplica } = config;
-  const sampler = createSampler({ seed, size: images, replicas, samplesPerReplica: batchPerReplica });
-  return {
-    sampler,
-    images,
-    batches: {
-      bad: new Map(),
-      load(place) {
-        const ids = Uint32Array.from(sampler.samples(place)), one = ids.map(() => 1);
-        return Promise.resolve({
-          ids,
-          images: new Uint8Array(4),
-          offsets: ids.map(() => 0),
-          widths: one,
-          heights: one,
-          replaced: [],
-        });
-      },
-    },
-  };
 }
