@@ -3,10 +3,12 @@
  * gave to the output. Pixels are tiled by their position modulo the stride, because all pixels of such a class meet the
  * same taps; so nothing is scattered and no tap is tried in vain. A sum runs over (ky, kx, output channel) in that order,
  * and over (ky, output channel, kx) where groups are narrow. How a tile is computed is told in `register_product.ts`, and
- * in `line_product.ts` for narrow groups, where all classes of a line share its loads.
+ * in `line_product.ts` for narrow groups, where all classes of a line share its loads; strided groups of as many channels
+ * as lanes have a kernel of their own, `conv2d_input_gradient_channels.ts`.
  */
 import { conv2dOutput, type Conv2dShape, describeConv2d } from "./conv2d_shape.ts";
 import { eachTap } from "./conv2d_forward.ts";
+import { byChannels, inputGradientByChannels } from "./conv2d_input_gradient_channels.ts";
 import type { Kernel } from "./kernel.ts";
 import { byLines, type LineProduct, lineProduct } from "./line_product.ts";
 import { type RegisterProduct, registerProduct, type RegisterTile } from "./register_product.ts";
@@ -20,7 +22,10 @@ export const conv2dInputGradient: (shape: Conv2dShape & RegisterTile) => Kernel 
     const groupIn = inChannels / groups;
     const groupOut = outChannels / groups;
     if (byLines({ taps: kernelWidth, columns: groupIn })) {
-      return lineProduct(inputGradientByLines({ ...shape, tileRows, tileColumns }));
+      const lines = lineProduct(inputGradientByLines({ ...shape, tileRows, tileColumns }));
+      if (!byChannels(shape)) return lines;
+      const { label } = frameOf({ ...shape, tileRows, tileColumns });
+      return { ...inputGradientByChannels(label, { ...shape, tileRows, tileColumns }), otherwise: lines.otherwise };
     }
     // The largest class holds ceil(height / stride) × ceil(width / stride) pixels of each image.
     const classHeight = Math.ceil(height / stride);

@@ -9,6 +9,7 @@ import { batchNormGradientPartials } from "./batch_norm_gradient.ts";
 import { conv2dForward, conv2dInputGradient, conv2dWeightGradient } from "./conv2d.ts";
 import { forwardByLines } from "./conv2d_forward.ts";
 import { inputGradientByLines } from "./conv2d_input_gradient.ts";
+import { byChannels, channelTile } from "./conv2d_input_gradient_channels.ts";
 import { conv2dOutput, type Conv2dShape } from "./conv2d_shape.ts";
 import { byLines, lineTile } from "./line_product.ts";
 import { matmul, type MatmulShape } from "./matmul.ts";
@@ -144,6 +145,7 @@ export const registerInputGradientVariants: readonly Variant<Conv2dShape, Conv2d
   tileOf(shape, wanted) {
     const { batch, height, width, stride, kernelWidth, inChannels, groups } = shape;
     const columns = inChannels / groups;
+    if (byChannels(shape)) return channelTile(shape, wanted);
     const rows = batch * Math.ceil(height / stride) * Math.ceil(width / stride);
     return byLines({ taps: kernelWidth, columns })
       ? lineTile(inputGradientByLines(shape), wanted)

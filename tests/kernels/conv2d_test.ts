@@ -1,4 +1,4 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import type { Device, DeviceBuffer } from "../../device/device.ts";
 import {
   conv2dForward,
@@ -10,6 +10,7 @@ import {
   conv2dWeightGradient,
   conv2dWeightGradientReference,
 } from "../../kernels/conv2d.ts";
+import { byChannels } from "../../kernels/conv2d_input_gradient_channels.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
 import { eachDevice } from "../devices.ts";
 import { assertClose, madeUp } from "./close.ts";
@@ -89,6 +90,27 @@ const SHAPES: Readonly<Record<string, Conv2dShape>> = {
     inChannels: 16,
     groups: 2,
     stride: 2,
+  },
+  "3x3 in groups of 8, stride 2, odd lines longer than a tile": {
+    ...base,
+    batch: 3,
+    height: 11,
+    width: 33,
+    inChannels: 24,
+    outChannels: 24,
+    groups: 3,
+    stride: 2,
+  },
+  "2x3 in groups of 8, stride 3, padding 2": {
+    ...base,
+    batch: 1,
+    height: 10,
+    width: 13,
+    kernelHeight: 2,
+    padding: 2,
+    inChannels: 16,
+    groups: 2,
+    stride: 3,
   },
   "2x3 in groups of 12 to 20, stride 3, no padding": {
     ...base,
@@ -171,6 +193,18 @@ for (const name of ["the stem: 3 channels, stride 2", "3x3 in groups of 5, strid
     ]);
     const weights = kernels.reduce ? await runOnce(device, kernels.reduce, [sums, weightLength]) : sums;
     assertClose(weights, conv2dWeightGradientReference(shape, { input, outGradient }), { what: "weightGradient" });
+  });
+}
+
+for (const [name, tileRows] of [["the default tile", undefined], ["a tile of 6", 6]] as const) {
+  eachDevice(`input gradients by channels have the bits of those by lines: ${name}`, async (device) => {
+    for (const [of, shape] of Object.entries(SHAPES).filter(([, shape]) => byChannels(shape))) {
+      const { inputLength, weightLength, outputLength } = conv2dOutput(shape);
+      const kernel = conv2dInputGradient({ ...shape, tileRows });
+      const operands = [madeUp(outputLength, 3), madeUp(weightLength, 2), inputLength];
+      assertMatch(kernel.wgsl, /a lane for each channel/, of);
+      assertEquals(await runOnce(device, kernel, operands), await runOnce(device, plain(kernel), operands), of);
+    }
   });
 }
 

@@ -58,6 +58,14 @@ const CASES: Readonly<Record<string, Conv2dShape>> = {
     load: "normalised relu",
     moments: true,
   },
+  "3x3 in groups of 8, stride 2, f16, normalised relu": {
+    ...base,
+    inChannels: 16,
+    groups: 2,
+    stride: 2,
+    storage: "f16",
+    load: "normalised relu",
+  },
   "1x1 with odd channels, f16, gated": {
     ...pointwise,
     inChannels: 37,
@@ -154,12 +162,13 @@ eachDevice(
     };
     const narrow: Conv2dShape = { ...base, width: 7, inChannels: 24, outChannels: 24, groups: 3 };
     const long: Conv2dShape = { ...narrow, batch: 1, width: 23, stride: 2, inChannels: 20, outChannels: 20, groups: 4 };
+    const strided: Conv2dShape = { ...narrow, stride: 2, width: 14 };
     const names = ["registers", "registers 6x32", "registers 8x16"];
     const cases = [[wide, names, names], [narrow, names.slice(0, 2), names.slice(0, 2)], [
       long,
       names.slice(0, 2),
       names,
-    ]] as const;
+    ], [strided, names.slice(0, 2), names]] as const;
     for (const [shape, forward, backward] of cases) {
       const { inputLength, outputLength } = conv2dOutput(shape);
       const data = convData(shape);
