@@ -61,7 +61,10 @@ export async function timeArms(
       const once = await elapsed(() => arm.run(1));
       const few = Math.max(1, Math.min(5, Math.floor(sampleMs / once)));
       const each = await elapsed(() => arm.run(few)) / few;
-      const repeats = Math.max(1, Math.min(repeatsMax, Math.round(sampleMs / each)));
+      const repeatsOf = (ms: number) => Math.max(1, Math.min(repeatsMax, Math.round(sampleMs / ms)));
+      // A wait takes as long as several short runs, so that few of them seem longer than they are among many.
+      const first = repeatsOf(each);
+      const repeats = repeatsOf(await elapsed(() => arm.run(first)) / first);
       ready.push({ arm, error, repeats, samples: [] });
     } catch (cause) {
       const refusal = (cause instanceof Error ? cause.message : String(cause)).split("\n", 1)[0].slice(0, 160);
