@@ -65,6 +65,8 @@ export interface CommitRecord {
   readonly samples: { readonly epoch: number; readonly first: number; readonly count: number };
   /** How many trainers took it. */
   readonly trainers: number;
+  /** Its line of `metrics.jsonl`, which is written after this one; older runs lack it. */
+  readonly metrics?: StepRecord;
   /** What a controller that is started anew has to know besides. */
   readonly run: {
     readonly steps: number;

@@ -50,9 +50,9 @@ export class RunFiles {
     this.folder = folder;
     this.#description = description;
     Deno.mkdirSync(`${folder}/logs`, { recursive: true });
-    this.#metrics = Deno.openSync(`${folder}/metrics.jsonl`, { create: true, append: true });
-    this.#events = Deno.openSync(`${folder}/events.jsonl`, { create: true, append: true });
-    this.#commits = Deno.openSync(`${folder}/commits.jsonl`, { create: true, append: true });
+    this.#metrics = openLines(`${folder}/metrics.jsonl`);
+    this.#events = openLines(`${folder}/events.jsonl`);
+    this.#commits = openLines(`${folder}/commits.jsonl`);
     this.#writeDescription();
   }
 
@@ -65,6 +65,7 @@ export class RunFiles {
     if (event.kind === "log") this.#append(this.#log(event.actor), event.lines.map((line) => line + "\n").join(""));
     if (event.kind !== "step" && event.kind !== "log") this.#note(event);
     if (event.kind === "resumed") this.#keepStepsBefore(event.step);
+    if (event.kind === "adopted") this.#fillMetrics();
     if (event.kind === "ready" && event.actor.startsWith("trainer")) {
       this.#description = {
         ...this.#description,
@@ -118,6 +119,13 @@ export class RunFiles {
     Deno.writeTextFileSync(`${this.folder}/run.json`, JSON.stringify(this.#description, null, 2) + "\n");
   }
 
+  /** A controller that died between the two lines of a step has written the first one only, which holds the other. */
+  #fillMetrics(): void {
+    const last = readCommits(this.folder).at(-1)?.metrics;
+    if (last === undefined || readMetrics(this.folder).some(({ step }) => step === last.step)) return;
+    this.#append(this.#metrics, JSON.stringify(last) + "\n");
+  }
+
   #keepStepsBefore(step: number): void {
     const lines = readLines<StepRecord | ProbeRecord>(`${this.folder}/metrics.jsonl`);
     // A probe is of the state before its step, which a run that goes on from there has.
@@ -127,8 +135,20 @@ export class RunFiles {
       `${this.folder}/metrics.jsonl`,
       kept.map((record) => JSON.stringify(record) + "\n").join(""),
     );
-    this.#metrics = Deno.openSync(`${this.folder}/metrics.jsonl`, { create: true, append: true });
+    this.#metrics = openLines(`${this.folder}/metrics.jsonl`);
   }
+}
+
+/** Opens a file of lines to add to it; a torn last line, left by a crash, is ended, so that the next is one of its own. */
+function openLines(path: string): Deno.FsFile {
+  const file = Deno.openSync(path, { create: true, read: true, append: true });
+  const size = file.seekSync(0, Deno.SeekMode.End);
+  if (size === 0) return file;
+  const last = new Uint8Array(1);
+  file.seekSync(-1, Deno.SeekMode.End);
+  file.readSync(last);
+  if (last[0] !== 10) file.writeSync(new Uint8Array([10]));
+  return file;
 }
 
 /** The step records of a run; a torn last line, left by a crash, is skipped. */

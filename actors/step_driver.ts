@@ -158,7 +158,7 @@ export class StepDriver {
       const error = lossFault(this.#config, record);
       return this.outcomes.giveUp(state, { actor: state.seats[0].id, error, lines: [] });
     }
-    this.ports.emit({ kind: "commit", record: commitRecord(state, this.#config, record.loss) });
+    this.ports.emit({ kind: "commit", record: commitRecord(state, this.#config, record) });
     const commits = this.#commits(state);
     state.stepping = false;
     state.reports.clear();

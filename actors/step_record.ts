@@ -136,7 +136,7 @@ export function strayCause(state: ControllerState, [actor]: readonly string[]): 
 }
 
 /** The line of the commit log of the step that every trainer has prepared. */
-export function commitRecord(state: ControllerState, config: TrainConfig, loss: number): CommitRecord {
+export function commitRecord(state: ControllerState, config: TrainConfig, metrics: StepRecord): CommitRecord {
   const { step, epoch, stepsPerEpoch, reports, steps, images: all } = state;
   const images = config.replicas * config.batchPerReplica;
   const [{ weights }] = reports.values();
@@ -146,7 +146,8 @@ export function commitRecord(state: ControllerState, config: TrainConfig, loss: 
     weights,
     samples: { epoch: Math.floor(step / stepsPerEpoch), first: (step % stepsPerEpoch) * images, count: images },
     trainers: state.seats.length,
-    run: { steps, stepsPerEpoch, images: all, plateau: { ...nextPlateau.after(config, state.plateau, loss) } },
+    run: { steps, stepsPerEpoch, images: all, plateau: { ...nextPlateau.after(config, state.plateau, metrics.loss) } },
+    metrics,
   };
 }
 

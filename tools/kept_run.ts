@@ -32,8 +32,6 @@ export class KeptRun {
   #heard: Promise<unknown> = Promise.resolve();
   #stands = Promise.withResolvers<void>();
   #outcome: RunOutcome | undefined;
-  /** Steps that counted and had no numbers yet when their controller was killed. */
-  readonly #untold: number[] = [];
   /** What launcher and controllers have printed. */
   readonly #printed: string[] = [];
 
@@ -51,20 +49,14 @@ export class KeptRun {
     }
   }
 
-  /**
-   * What is amiss in the files of the run, which has ended before `step`: each step counts once and has its numbers, but
-   * for those of which a controller was killed before it could write them.
-   */
+  /** What is amiss in the files of the run, which has ended before `step`: each step counts once and has its numbers. */
   gaps(step: number): string[] {
-    const untold = this.#untold;
     const due = Array.from({ length: step }, (_, each) => each);
     const commits = readCommits(this.#run).map((record) => record.step);
     const metrics = readMetrics(this.#run).map((record) => record.step);
     return [
       ...commits.join() === due.join() ? [] : [`commits.jsonl has the steps ${commits}, not each of ${step} once`],
-      ...[due, due.filter((each) => !untold.includes(each))].some((steps) => metrics.join() === steps.join())
-        ? []
-        : [`metrics.jsonl has the steps ${metrics}; untold were ${untold}`],
+      ...metrics.join() === due.join() ? [] : [`metrics.jsonl has the steps ${metrics}, not each of ${step} once`],
     ];
   }
 
@@ -97,7 +89,7 @@ export class KeptRun {
         const entry = "tools/kept_controller.ts";
         const child = controllerProcess([breakpoints, this.#standFile, ...args], { entry, output: "piped" });
         this.#child = child;
-        this.#heard = Promise.all([this.#read(child.stdout), this.#read(child.stderr), this.#wait(child)]);
+        this.#heard = Promise.all([this.#read(child.stdout), this.#read(child.stderr), child.status]);
         return child;
       },
       argv: ["pretrain", "--config", file, "--run.name", config.run.name],
@@ -109,12 +101,6 @@ export class KeptRun {
     const error = `exit code ${code}: ${this.#printed.slice(-20).join("\n")}`;
     const failure = { actor: "controller", host: "host-0", error, lines: [] };
     return this.#outcome ?? { outcome: "failed", failure, run: this.#run };
-  }
-
-  async #wait(child: Deno.ChildProcess): Promise<void> {
-    if ((await child.status).signal !== "SIGKILL") return;
-    const told = new Set(readMetrics(this.#run).map((record) => record.step));
-    this.#untold.push(...readCommits(this.#run).map((record) => record.step).filter((step) => !told.has(step)));
   }
 
   async #read(stream: ReadableStream<Uint8Array<ArrayBuffer>>): Promise<void> {

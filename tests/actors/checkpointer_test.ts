@@ -201,3 +201,34 @@ Deno.test("metrics hold every step once after a resume, a torn last line include
     return Promise.resolve();
   });
 });
+
+Deno.test("a step that a controller has committed and not told has its line of metrics when another goes on", async () => {
+  await withFolder((folder) => {
+    const description = { run: "r", createdAt: "", config: {}, versions: {}, arguments: [], seed: 0, adapters: {} };
+    const commit = (step: number): RunEvent => ({
+      kind: "commit",
+      record: {
+        step,
+        epoch: 0,
+        weights: "",
+        samples: { epoch: 0, first: 0, count: 1 },
+        trainers: 1,
+        run: { steps: 9, stepsPerEpoch: 9, images: 9, plateau: {} },
+        metrics: recordOf(step, 10 + step),
+      },
+    });
+    const adopted: RunEvent = { kind: "adopted", step: 2, actors: [] };
+    const write = (...events: RunEvent[]) => {
+      const files = new RunFiles(folder, description);
+      for (const event of events) files.record(event);
+      files.close();
+    };
+    write(commit(0), { kind: "step", record: recordOf(0, 10), steps: 9 }, commit(1));
+    // It died in the middle of the line.
+    Deno.writeTextFileSync(`${folder}/metrics.jsonl`, '{"step":1,"lo', { append: true });
+    write(adopted);
+    write(adopted, commit(2), { kind: "step", record: recordOf(2, 12), steps: 9 });
+    assertEquals(readMetrics(folder).map(({ step, loss }) => [step, loss]), [[0, 10], [1, 11], [2, 12]]);
+    return Promise.resolve();
+  });
+});
