@@ -1,11 +1,12 @@
 /**
  * The launcher of a run: the controller works in a process of its own, which this one starts anew when it dies of a
  * signal (killed, out of memory, a native crash), from the run's newest checkpoint, at the same address and with the same
- * secret, so that hosts elsewhere come back; one that is frozen, or whose main thread is stuck, is killed first. If this process dies instead, the controller goes on without it. It knows
- * of a run what is in its folder.
+ * secret, so that hosts elsewhere come back; one that is frozen, or whose main thread is stuck, is killed first. If this
+ * process dies instead, the controller goes on without it. It knows of a run what is in its folder.
  */
 import { readMetrics } from "../actors/run_files.ts";
 import { backoffMs } from "../actors/recovery.ts";
+import { stampOf, startPulseFile, watchFor } from "./signs_of_life.ts";
 
 /** What a controller's process needs from its launcher: one line of JSON on its stdin. */
 export interface Kept {
@@ -38,6 +39,8 @@ export interface KeeperOptions {
   readonly restarts?: number;
   /** Longest time in which a controller at work writes no status before it counts as frozen. @default 20,000 */
   readonly silenceMs?: number;
+  /** Longest time without a pulse before its process counts as frozen. @default 1,500 */
+  readonly frozenMs?: number;
 }
 
 /** Starts a controller in a process group of its own, with what `deno task pretrain` may do. */
@@ -69,19 +72,19 @@ const keptVariable = "SEER_KEPT";
 /** Signals that ask a process to end; all others mean that it was lost. */
 const requests: readonly string[] = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"];
 const stdinTimeoutMs = 10_000;
-/** Time between two looks at a run's status, which is written every two seconds. */
-const lookEveryMs = 1_000;
+/** Time between two looks at a run's status, which is written every two seconds, and at the pulse. */
+const statusLookMs = 1_000, pulseLookMs = 250;
 
 /** Keeps a controller alive until its run has ended; its exit code. */
 export async function keep(options: KeeperOptions): Promise<number> {
-  const { argv, token, hosts, log, restarts = 5, silenceMs = 20_000 } = options;
+  const { argv, token, hosts, log, restarts = 5, silenceMs = 20_000, frozenMs = 1_500 } = options;
   const notes = await Deno.makeTempFile({ prefix: "seer-run-" });
   let [args, taken, furthest, starts] = [argv, 0, -1, 0];
   try {
     while (true) {
       const { code, signal } = await oneLife(options.start(args), {
         kept: { token, notes, starts: starts++ },
-        silenceMs,
+        limits: { silenceMs, frozenMs },
         log,
       });
       if (signal === null || requests.includes(signal)) return code;
@@ -103,17 +106,23 @@ export async function keep(options: KeeperOptions): Promise<number> {
       args = ["pretrain", "--resume", noted.run, "--hosts", `${hosts}`, "--cluster.port", `${noted.port}`];
     }
   } finally {
-    await Deno.remove(notes).catch(() => {});
+    for (const file of [notes, pulseFileOf(notes)]) await Deno.remove(file).catch(() => {});
   }
 }
 
 /** One start of the controller, to its end; Ctrl-C and SIGTERM are passed on, for it is in a group of its own. */
 async function oneLife(
   child: Deno.ChildProcess,
-  { kept, silenceMs, log }: { kept: Kept; silenceMs: number; log: (line: string) => void },
+  { kept, limits, log }: {
+    kept: Kept;
+    limits: { silenceMs: number; frozenMs: number };
+    log: (line: string) => void;
+  },
 ): Promise<Deno.CommandStatus> {
-  const endWatch = watchOver(kept.notes, silenceMs, () => {
-    log(`the controller has given no sign of life for ${silenceMs / 1000} s: it is ended`);
+  // That of the controller before is no sign of this one's.
+  await Deno.remove(pulseFileOf(kept.notes)).catch(() => {});
+  const endWatch = watchOver(kept, limits, (sign, ms) => {
+    log(`the controller has given no ${sign} for ${ms / 1000} s: it is ended`);
     kill(child, "SIGKILL");
   });
   const writer = child.stdin.getWriter();
@@ -147,36 +156,30 @@ function kill(child: Deno.ChildProcess, signal: Deno.Signal): void {
 }
 
 /**
- * Calls `onSilence` once when the run of the controller that starts now has had the same status for so long, from when it
- * has told where it lies. What ends the watch.
+ * Watches over the controller that starts now: its process by its pulse, its main thread by the run's status from when it
+ * has told where that lies. Calls `onSilence` once; what is returned ends the watch.
  */
-function watchOver(notes: string, silenceMs: number, onSilence: () => void): () => void {
+function watchOver(
+  { notes }: Kept,
+  { silenceMs, frozenMs }: { silenceMs: number; frozenMs: number },
+  onSilence: (sign: string, ms: number) => void,
+): () => void {
   const before = stampOf(notes);
-  let seen: string | undefined, since = 0, lookedAt = 0;
-  const look = () => {
+  const status = () => {
     const noted = stampOf(notes) === before ? undefined : readNoted(notes);
-    const stamp = noted === undefined ? undefined : stampOf(`${noted.run}/status.json`) ?? "none";
-    const now = performance.now();
-    // A look that comes late proves nothing: this process stood still as well.
-    if (stamp === undefined || stamp !== seen || now - lookedAt > 3 * lookEveryMs) since = now;
-    seen = stamp;
-    lookedAt = now;
-    if (now - since < silenceMs) return;
-    clearInterval(timer);
-    onSilence();
+    return noted && (stampOf(`${noted.run}/status.json`) ?? "none");
   };
-  const timer = setInterval(look, lookEveryMs);
-  return () => clearInterval(timer);
+  const pulse = () => stampOf(pulseFileOf(notes));
+  const ends = [
+    watchFor({ stamp: status, silenceMs, lookEveryMs: statusLookMs }, () => onSilence("sign of life", silenceMs)),
+    watchFor({ stamp: pulse, silenceMs: frozenMs, lookEveryMs: pulseLookMs }, () => onSilence("pulse", frozenMs)),
+  ];
+  return () => ends.forEach((end) => end());
 }
 
-/** What changes when a file is replaced; undefined when there is none. */
-function stampOf(file: string): string | undefined {
-  try {
-    const { ino, mtime } = Deno.statSync(file);
-    return `${ino} ${mtime?.getTime()}`;
-  } catch {
-    return undefined;
-  }
+/** Where a controller writes its pulse. */
+function pulseFileOf(notes: string): string {
+  return `${notes}.pulse`;
 }
 
 /** The step taken last; -1 before the first. */
@@ -219,6 +222,11 @@ export async function readKept(): Promise<Kept | undefined> {
   }
   clearTimeout(silence);
   return JSON.parse(text.slice(0, text.indexOf("\n"))) as Kept;
+}
+
+/** Writes a pulse for the launcher, for as long as this process lives. */
+export function beatFor(kept: Kept): void {
+  startPulseFile(pulseFileOf(kept.notes));
 }
 
 /** Tells the launcher where its run lies and listens; the file is replaced as a whole. */

@@ -10,7 +10,7 @@ import { interruption, quickstartImages, runToTheEnd } from "../api/run.ts";
 import { newRun, resumedRun, type RunStart } from "../api/run_folder.ts";
 import { loadConfig } from "../config.ts";
 import type { CommandLine } from "./arguments.ts";
-import { controllerProcess, keep, type Kept, noteFor, readKept } from "./keeper.ts";
+import { beatFor, controllerProcess, keep, type Kept, noteFor, readKept } from "./keeper.ts";
 
 /** Time for the hosts of a controller that is started anew to come back, before the run goes on without them. */
 const rejoinMs = 30_000;
@@ -33,6 +33,7 @@ export async function pretrainCommand(
 ): Promise<number> {
   const { options } = line;
   const kept = await readKept();
+  if (kept !== undefined) beatFor(kept);
   const token = kept?.token ?? givenSecret(options);
   if (kept === undefined && options.keeper && !options.singleProcess) {
     return await keep({

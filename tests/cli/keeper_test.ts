@@ -4,6 +4,7 @@ import { deadline } from "@std/async/deadline";
 import { delay } from "@std/async/delay";
 import { readCommits, readMetrics, readNotes } from "../../actors/run_files.ts";
 import { keep } from "../../cli/keeper.ts";
+import { startPulseFile } from "../../cli/signs_of_life.ts";
 import { makeImages } from "../examples/images.ts";
 import { assertRefused, program, run } from "./program.ts";
 
@@ -122,44 +123,80 @@ Deno.test("a host elsewhere comes back to a controller that was killed, and the 
   });
 });
 
-/** A controller's process that is none: it notes a run, writes its status once and stands still, or ends in good order. */
-const mute = `
+/** A controller's process that is none: it notes a run and writes its status once, then does as told, or ends at once. */
+const mute = (then: string) => `
   const kept = JSON.parse(new TextDecoder().decode((await Deno.stdin.readable.getReader().read()).value));
   if (kept.starts > 0) Deno.exit(0);
   const run = Deno.args[0];
   Deno.writeTextFileSync(run + "/status.json", "{}");
   Deno.writeTextFileSync(kept.notes + ".part", JSON.stringify({ run, port: 1 }));
   Deno.renameSync(kept.notes + ".part", kept.notes);
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  ${then}
 `;
 
-Deno.test("a controller that stands still is ended and started anew", async () => {
-  const run = await Deno.makeTempDir({ prefix: "seer-mute-" });
-  const entry = `${run}/mute.ts`;
-  await Deno.writeTextFile(entry, mute);
-  const starts: (readonly string[])[] = [];
-  const lines: string[] = [];
+const silences = {
+  "stands still": {
+    then: "Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);",
+    sign: "sign of life for 1 s",
+  },
+  "is frozen": {
+    then: `Deno.writeTextFileSync(kept.notes + ".pulse", "1"); Deno.kill(Deno.pid, "SIGSTOP");`,
+    sign: "pulse for 0.6 s",
+  },
+};
+
+for (const [what, { then, sign }] of Object.entries(silences)) {
+  Deno.test(`a controller that ${what} is ended and started anew`, async () => {
+    const run = await Deno.makeTempDir({ prefix: "seer-mute-" });
+    const entry = `${run}/mute.ts`;
+    await Deno.writeTextFile(entry, mute(then));
+    const starts: (readonly string[])[] = [];
+    const lines: string[] = [];
+    try {
+      const code = await keep({
+        start(args) {
+          starts.push(args);
+          const line = ["run", "-A", "--no-check", entry, run];
+          return new Deno.Command(Deno.execPath(), { args: line, stdin: "piped", stdout: "null", stderr: "null" })
+            .spawn();
+        },
+        argv: ["pretrain"],
+        token: "none",
+        hosts: 1,
+        silenceMs: 1_000,
+        frozenMs: 600,
+        log: (line) => lines.push(line),
+      });
+      assertEquals([code, starts.length], [0, 2], lines.join("\n"));
+      assertEquals(starts[1].slice(0, 3), ["pretrain", "--resume", run]);
+      assertEquals(lines, [
+        `the controller has given no ${sign}: it is ended`,
+        "the controller was ended by SIGKILL: starting it anew",
+      ]);
+    } finally {
+      await Deno.remove(run, { recursive: true });
+    }
+  });
+}
+
+Deno.test("a pulse goes on while the main thread is busy, and ends when it is told to", async () => {
+  const file = await Deno.makeTempFile({ prefix: "seer-pulse-" });
+  const read = () => Number(Deno.readTextFileSync(file));
+  const end = startPulseFile(file);
   try {
-    const code = await keep({
-      start(args) {
-        starts.push(args);
-        const line = ["run", "-A", "--no-check", entry, run];
-        return new Deno.Command(Deno.execPath(), { args: line, stdin: "piped", stdout: "null", stderr: "null" })
-          .spawn();
-      },
-      argv: ["pretrain"],
-      token: "none",
-      hosts: 1,
-      silenceMs: 1_000,
-      log: (line) => lines.push(line),
-    });
-    assertEquals([code, starts.length], [0, 2], lines.join("\n"));
-    assertEquals(starts[1].slice(0, 3), ["pretrain", "--resume", run]);
-    assertEquals(lines, [
-      "the controller has given no sign of life for 1 s: it is ended",
-      "the controller was ended by SIGKILL: starting it anew",
-    ]);
+    for (let wait = 0; read() < 1; wait++) {
+      assert(wait < 500, "no pulse comes");
+      await delay(20);
+    }
+    const before = read();
+    for (const until = performance.now() + 900; performance.now() < until;);
+    assert(read() > before, "it stood still with the main thread");
   } finally {
-    await Deno.remove(run, { recursive: true });
+    end();
+    await delay(50);
   }
+  const last = Deno.readTextFileSync(file);
+  await delay(600);
+  assertEquals(Deno.readTextFileSync(file), last);
+  await Deno.remove(file);
 });
