@@ -6,7 +6,18 @@ import { ensureVulkan } from "../setup/vulkan.ts";
 import { type Report, REPORT_SCHEMA } from "./report.ts";
 import type { ReportPart } from "./suite.ts";
 
-const SUITES = ["ceilings", "kernels", "network", "training", "lanes", "links", "overhead", "protection", "step"];
+const SUITES = [
+  "ceilings",
+  "kernels",
+  "network",
+  "training",
+  "lanes",
+  "links",
+  "round_trips",
+  "overhead",
+  "protection",
+  "step",
+];
 /** Suites that print and leave no entries. */
 const PRINTED = ["step"];
 

@@ -3,7 +3,15 @@
  * large ones need. They are written when their turn comes, so that what waits costs the memory of its tensors and no more;
  * small ones that wait leave together. It is bounded by the link, and knows neither greetings nor what arrives.
  */
-import { batchBytesMax, batchHeadBytes, batchLengthBytes, batchMessagesMax, batchOf } from "./batch.ts";
+import {
+  batchBytesMax,
+  batchHeadBytes,
+  batchLengthBytes,
+  batchMessagesMax,
+  batchOf,
+  lateBelow,
+  lateFrom,
+} from "./batch.ts";
 import { type Prepared, write } from "./codec.ts";
 import { Allowance } from "./credit.ts";
 import { frameBytesMax, frameKind, frameRoom, framesOf } from "./frames.ts";
@@ -14,6 +22,8 @@ export interface Ways {
   readonly main: WebSocket;
   /** The connection for large messages and what follows them; undefined until it is there. */
   readonly bulk: WebSocket | undefined;
+  /** Whether frames of some sizes leave late ({@linkcode lateFrom}), and so are filled up. */
+  readonly late: boolean;
   /** Asks for the bulk connection; repeating it does nothing. */
   wantBulk(): void;
 }
@@ -107,9 +117,7 @@ export class Outbox {
     if (message.tensors !== undefined && !this.#move()) return false;
     const together = this.#together();
     // What is whole is written to memory that is used again, so it must leave at once.
-    if (message.tensors === undefined && together === 0 && !this.#credit.allows(message.bytes + frameRoom)) {
-      return false;
-    }
+    if (message.tensors === undefined && together === 0 && !this.#allows(message.bytes + frameRoom)) return false;
     const taken = this.#waiting.slice(this.#gone, this.#gone + Math.max(1, together));
     const bytes = taken.reduce((sum, { bytes }) => sum + bytes, 0);
     this.#gone += taken.length;
@@ -118,10 +126,26 @@ export class Outbox {
       this.#gone = 0;
     }
     this.#waitingBytes -= bytes;
-    const frames = taken.length === 1 ? written(message) : [batchOf(eachWritten(taken))].values();
+    const frames = taken.length === 1 ? written(message) : [batchOf(eachWritten(taken), this.#bytesMin)].values();
     const { value, done } = frames.next();
-    if (!done) this.#current = { frames, next: value, left: bytes };
-    return !done;
+    if (done) return false;
+    this.#current = { frames, next: this.#filledUp(message, value), left: bytes };
+    return true;
+  }
+
+  /** The frame of a message that is whole in it, as one that leaves at once. */
+  #filledUp({ tensors }: Prepared, frame: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+    const isLate = tensors === undefined && frame.byteLength > lateFrom && frame.byteLength < this.#bytesMin;
+    return isLate ? batchOf([frame], this.#bytesMin) : frame;
+  }
+
+  get #bytesMin(): number {
+    return this.ways.late ? lateBelow : 0;
+  }
+
+  /** Whether credit allows a frame of so many bytes, filled up. */
+  #allows(bytes: number): boolean {
+    return this.#credit.allows(Math.max(bytes, this.#bytesMin));
   }
 
   /** How many messages from the next one on a batch and the credit take; 0 when not even one. */
@@ -131,7 +155,7 @@ export class Outbox {
       const message = this.#waiting[this.#gone + count];
       if (message === undefined || message.tensors !== undefined) break;
       bytes += batchLengthBytes + frameRoom + message.bytes;
-      if (bytes > batchBytesMax || !this.#credit.allows(bytes)) break;
+      if (bytes > batchBytesMax || !this.#allows(bytes)) break;
     }
     return count;
   }

@@ -72,6 +72,7 @@ export class SocketLink extends Inbox implements Link {
       get bulk() {
         return bulk();
       },
+      late: options.dial !== undefined,
       wantBulk: () => this.#wantBulk(),
     });
     main.onmessage = ({ data }) => this.#take(data, (bytes) => this.#receiveMain(bytes));

@@ -4,7 +4,10 @@
  * not). Empty text frames are that something: receivers pass them over.
  */
 
-/** When to push after something was sent, each time four times later, until the slowest network must have taken it. */
+/**
+ * When to push again after something was sent and pushed at once, each time four times later, until the slowest network must
+ * have taken it.
+ */
 const firstMs = 5, lastMs = 6_000;
 
 /** Pushes what a link's sockets have sent. */
@@ -17,6 +20,7 @@ export class TailPusher {
   /** Something was sent. */
   sent(): void {
     this.#sentSince = true;
+    this.#push();
     if (this.#timer === undefined) this.#pushAfter(firstMs);
   }
 
@@ -26,11 +30,15 @@ export class TailPusher {
     this.#timer = undefined;
   }
 
+  #push(): void {
+    for (const socket of this.sockets()) if (socket?.readyState === WebSocket.OPEN) socket.send("");
+  }
+
   #pushAfter(delayMs: number): void {
     this.#sentSince = false;
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      for (const socket of this.sockets()) if (socket?.readyState === WebSocket.OPEN) socket.send("");
+      this.#push();
       const nextMs = this.#sentSince ? firstMs : 4 * delayMs;
       if (nextMs <= lastMs) this.#pushAfter(nextMs);
     }, delayMs);
