@@ -114,10 +114,10 @@ export function spawnActor(options: SpawnOptions): SpawnedActor {
   };
 }
 
-/** Time between two looks at a process that another has started. */
-const lookMs = 50;
-/** Longest wait for a killed process to go; one that nobody waits for stays in the table of processes. */
-const reapMs = 1_000;
+/** Time between two looks at a process that another has started, and how many of them it takes to look more closely. */
+const lookMs = 50, closeLooks = 20;
+/** Longest wait for a killed process to go. */
+const goneMs = 1_000;
 
 /** Watches over an actor that has outlived the process that started it: nobody reads its output or knows its exit code. */
 export function findActor({ id, pid }: { id: ActorId; pid: number }): SpawnedActor {
@@ -126,13 +126,14 @@ export function findActor({ id, pid }: { id: ActorId; pid: number }): SpawnedAct
     clearInterval(looking);
     ended.resolve({ code: -1, signal: null });
   };
-  const looking = setInterval(() => lives(pid) || end(), lookMs);
-  const signal = (name: "SIGTERM" | "SIGKILL") => {
-    try {
-      Deno.kill(pid, name);
-    } catch {
-      // It has ended meanwhile.
-    }
+  let looks = 0;
+  const looking = setInterval(() => {
+    if (!lives(pid)) end();
+    else if (++looks % closeLooks === 0) isZombie(pid).then((zombie) => zombie && end());
+  }, lookMs);
+  const endedWithin = async (ms: number): Promise<ActorExit | undefined> => {
+    if (!lives(pid) || await isZombie(pid)) end();
+    return await deadline(ended.promise, ms).catch(() => undefined);
   };
   return {
     id,
@@ -140,33 +141,43 @@ export function findActor({ id, pid }: { id: ActorId; pid: number }): SpawnedAct
     exited: ended.promise,
     logTail: () => [],
     async stop(graceMs: number): Promise<ActorExit> {
-      for (const name of ["SIGTERM", "SIGKILL"] as const) {
-        const exit = await deadline(ended.promise, graceMs).catch(() => undefined);
+      for (const signal of ["SIGTERM", "SIGKILL"] as const) {
+        const exit = await endedWithin(graceMs);
         if (exit !== undefined) return exit;
-        signal(name);
+        try {
+          Deno.kill(pid, signal);
+        } catch {
+          // It has ended meanwhile.
+        }
       }
-      return await deadline(ended.promise, reapMs).catch(() => {
-        end();
-        return ended.promise;
-      });
+      for (let waited = 0; waited < goneMs; waited += lookMs) {
+        const exit = await endedWithin(lookMs);
+        if (exit !== undefined) return exit;
+      }
+      // Nothing more can be done about it, and its tokens are void.
+      end();
+      return await ended.promise;
     },
   };
 }
 
-/** Whether a process of this number runs. One that has ended and that nobody has waited for does not. */
+/** Whether there is a process of this number, be it one that has ended and that nobody has waited for ({@linkcode isZombie}). */
 export function lives(pid: number): boolean {
   try {
-    return signalProcess(pid, 0) && !isZombie(pid);
+    return signalProcess(pid, 0);
   } catch {
     return false;
   }
 }
 
-function isZombie(pid: number): boolean {
+/** Whether a process has ended and nobody has waited for it, as in containers whose first process waits for no orphans. */
+export async function isZombie(pid: number): Promise<boolean> {
   if (Deno.build.os !== "linux") return false;
   try {
-    // proc(5): "pid (name) state …"; the name may hold anything.
-    const line = Deno.readTextFileSync(`/proc/${pid}/stat`);
+    // Deno lets only those read there themselves who may do anything. proc(5): "pid (name) state …", with any name.
+    const args = [`/proc/${pid}/stat`];
+    const { stdout } = await new Deno.Command("cat", { args, stdin: "null", stderr: "null" }).output();
+    const line = new TextDecoder().decode(stdout);
     return ["Z", "X"].includes(line.slice(line.lastIndexOf(")") + 2)[0]);
   } catch {
     return false;

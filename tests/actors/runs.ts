@@ -2,6 +2,7 @@
 import sharp from "sharp";
 import { type ClusterOptions, runCluster, type RunOutcome } from "../../actors/cluster.ts";
 import type { RunEvent, StepRecord } from "../../actors/events.ts";
+import { isZombie, lives } from "../../actors/runtime/spawn.ts";
 import { findPreset, parseConfig, type TrainConfig, type TrainConfigInput } from "../../config.ts";
 
 /** Variables of this process that decide which Vulkan driver is found. */
@@ -64,11 +65,9 @@ export async function withRuns(test: (place: RunPlace) => Promise<void>): Promis
   }
 }
 
-/** Whether a process runs. */
+/** Whether a process runs; one that has ended and that its parent has not looked at yet does not. */
 export async function alive(pid: number): Promise<boolean> {
-  // A zombie has ended; only its parent has not looked yet.
-  const status = await Deno.readTextFile(`/proc/${pid}/status`).catch(() => "");
-  return status !== "" && !/^State:\s+Z/m.test(status);
+  return lives(pid) && !await isZombie(pid);
 }
 
 /** A run that has ended, with all that it told. */

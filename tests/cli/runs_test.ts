@@ -3,6 +3,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { deadline } from "@std/async/deadline";
 import { delay } from "@std/async/delay";
 import { readMetrics, readNotes } from "../../actors/run_files.ts";
+import { alive } from "../actors/runs.ts";
 import { makeImages } from "../examples/images.ts";
 import { assertRefused, noGpu, program, run } from "./program.ts";
 
@@ -128,21 +129,15 @@ Deno.test("a second SIGTERM ends the run at once without a checkpoint", async ()
     assertMatch(text, /stopping after this step; press Ctrl-C again to stop without a checkpoint/);
     const saved = [...Deno.readDirSync(`${folder}/twice`)].some(({ name }) => name === "checkpoints");
     assertEquals(saved, false, text);
-    assertEquals(await isAlive(controller), false);
+    assertEquals(await alive(controller), false);
     assert(started.length >= 6, "all actors had started");
     // Its host and actors, which would outlive a controller that was killed, end with one that has chosen to.
     const pids = started.map(({ pid }) => pid);
     const gone = async () => {
-      while ((await Promise.all(pids.map(isAlive))).includes(true)) await delay(50);
+      while ((await Promise.all(pids.map(alive))).includes(true)) await delay(50);
     };
     await deadline(gone(), 20_000);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
 });
-
-/** Whether the process runs; one that has ended and was not looked after yet does not. */
-async function isAlive(pid: number): Promise<boolean> {
-  const status = await Deno.readTextFile(`/proc/${pid}/status`).catch(() => "");
-  return status !== "" && !/^State:\s+Z/m.test(status);
-}

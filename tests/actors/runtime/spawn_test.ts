@@ -3,7 +3,14 @@ import { deadline } from "@std/async/deadline";
 import type { Bootstrap } from "../../../actors/runtime/bootstrap.ts";
 import { MemoryHub } from "../../../actors/runtime/memory_hub.ts";
 import { type Network, openSocketNetwork, type SocketNetwork } from "../../../actors/runtime/network.ts";
-import { findActor, lives, spawnActor, type SpawnedActor, spawnInProcess } from "../../../actors/runtime/spawn.ts";
+import {
+  findActor,
+  isZombie,
+  lives,
+  spawnActor,
+  type SpawnedActor,
+  spawnInProcess,
+} from "../../../actors/runtime/spawn.ts";
 import type { Message } from "../../../wire/messages.ts";
 import { echo } from "./echo_entry.ts";
 
@@ -155,11 +162,13 @@ Deno.test("a process that has ended and that nobody waits for does not live", as
   const { value } = await parent.stdout.getReader().read();
   const pid = Number(new TextDecoder().decode(value));
   try {
-    assert(lives(pid));
+    assert(lives(pid) && !await isZombie(pid));
     const found = findActor({ id: "echo-a", pid });
     Deno.kill(pid, "SIGKILL");
     assertEquals(await deadline(found.exited, 5_000), { code: -1, signal: null });
-    assert(!lives(pid));
+    assert(await isZombie(pid), "or it was waited for, and this test shows nothing");
+    const again = findActor({ id: "echo-a", pid });
+    assertEquals(await deadline(again.stop(60_000), 5_000), { code: -1, signal: null }, "nothing is waited for");
   } finally {
     parent.kill("SIGKILL");
     await parent.status;
