@@ -26,12 +26,13 @@ export const pulseWatchMs = 250;
 /** Time for the better-informed report (last words, exit code) to arrive before a lost link is reported. */
 const lostLinkGraceMs = 1_500;
 
-/** Time for other losses of the same blow to be told, where nobody knows more than a link tells. */
-const sameBlowMs = 50;
+/** Time for other losses of the same blow to be told: of a host elsewhere, and of an actor of which links alone tell. */
+const lostHostGraceMs = 50, lostOrphanGraceMs = 20;
 
-/** Whether no better-informed report comes: of a host elsewhere, and of actors whose exit code their parent would know. */
-function knownByLinkOnly({ hosts, outlived, starts }: ControllerState, id: string): boolean {
-  return id !== actorIds.localHost && hosts.includes(id) || outlived.has(id) && outlived.get(id) === starts.get(id);
+/** How long a better-informed report of a lost link is waited for: none comes of hosts elsewhere, nor of orphans. */
+function lossGraceMs({ hosts, outlived, starts }: ControllerState, id: string): number {
+  if (id !== actorIds.localHost && hosts.includes(id)) return lostHostGraceMs;
+  return outlived.has(id) && outlived.get(id) === starts.get(id) ? lostOrphanGraceMs : lostLinkGraceMs;
 }
 
 /** What a message of trouble means: a failure, or something to wait for the better-informed report of. */
@@ -58,7 +59,7 @@ export function troubleOf(
       // The link of an actor that was ended for a restart may break late.
       if (!state.urls.has(message.peer) && !state.hosts.includes(message.peer)) return { effects: [] };
       state.lost.set(message.peer, message.reason);
-      return { effects: [alarm("lost", knownByLinkOnly(state, message.peer) ? sameBlowMs : lostLinkGraceMs)] };
+      return { effects: [alarm("lost", lossGraceMs(state, message.peer))] };
     case "unreachable":
       if (state.phase !== "training" && state.phase !== "regrouping") return { effects: [] };
       // Sent before it heard of the epoch, in which the peer may be another already.

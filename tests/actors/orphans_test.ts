@@ -37,7 +37,7 @@ Deno.test("an actor that is lost while no host is there starts with the next one
   assertEquals(run.sent().filter((line) => line.startsWith("spawn")), ["spawn host-0"]);
   run.kill("host-0");
   run.say("self", { type: "peer-down", peer: "trainer-1", reason: "reset" });
-  assert(run.timers().includes("lost 50"), "nobody knows more of it than its link tells");
+  assert(run.timers().includes("lost 20"), "nobody knows more of it than its link tells");
   run.say("self", { type: "alarm", name: "lost" });
   const event = run.events.at(-1);
   assert(event?.kind === "regrouping");
