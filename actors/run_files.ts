@@ -1,7 +1,8 @@
 /**
  * The files of a run's folder besides its checkpoints: `run.json` (what was run), `metrics.jsonl` (one line a step, and
- * one a probe), `commits.jsonl` (one line a step that counts, written before any weight moves), `logs/<actor>.log`; `events.jsonl` (everything else that happened, with the time) and `status.json` (where its actors stand,
- * every two seconds). It writes what events say and decides nothing.
+ * one a probe), `commits.jsonl` (one line a step that counts, written before any weight moves), `logs/<actor>.log`,
+ * `events.jsonl` (everything else that happened, with the time) and `status.json` (where its actors stand, every two
+ * seconds). It writes what events say and decides nothing.
  */
 import type { CommitRecord, ProbeRecord, RunEvent, RunStatus, StepRecord } from "./events.ts";
 
