@@ -30,7 +30,8 @@ export function processPorts(options: HostOptions): HostPorts {
   return {
     adapters: options.adapters,
     code: options.code,
-    find: findActor,
+    // A host that has joined ends processes of its own starting only, whatever a controller says.
+    find: options.actorsOutlive ? findActor : undefined,
     spawn({ id, role, attempt, environment, onLogLine }) {
       // The secret stays here: an actor gets what lets it in as itself, in this attempt, for some minutes.
       const pass = authority.pass({ actor: id, role, attempt });
