@@ -9,7 +9,7 @@ import { type ActorEnd, runActor } from "./runtime/loop.ts";
 import { openSocketNetwork } from "./runtime/network.ts";
 import { startPulse } from "./runtime/pulse.ts";
 import { lookForController } from "./runtime/rejoin.ts";
-import { findActor, spawnActor } from "./runtime/spawn.ts";
+import { findActor, killProcess, spawnActor, type SpawnedActor } from "./runtime/spawn.ts";
 import { hostBehavior, type HostPorts } from "./host.ts";
 import { type HostOptions, parseHostOptions } from "./host_options.ts";
 import { permissionsOf } from "./permissions.ts";
@@ -24,18 +24,22 @@ const heartbeatMs = 1_000;
 /** This program's entry, which runs one actor when its first argument is `actor`. */
 const entry = new URL("../main.ts", import.meta.url);
 
-/** Starts actors as processes of this machine. */
-export function processPorts(options: HostOptions): HostPorts {
+/** Starts actors as processes of this machine; `onActor` gets each of them. */
+export function processPorts(options: HostOptions, onActor: (actor: SpawnedActor) => void = () => {}): HostPorts {
   const authority = new Authority(options.token);
+  const told = (actor: SpawnedActor): SpawnedActor => {
+    onActor(actor);
+    return actor;
+  };
   return {
     adapters: options.adapters,
     code: options.code,
     // A host that has joined ends processes of its own starting only, whatever a controller says.
-    find: options.actorsOutlive ? findActor : undefined,
+    find: options.actorsOutlive ? (process) => told(findActor(process)) : undefined,
     spawn({ id, role, attempt, environment, onLogLine }) {
       // The secret stays here: an actor gets what lets it in as itself, in this attempt, for some minutes.
       const pass = authority.pass({ actor: id, role, attempt });
-      return spawnActor({
+      return told(spawnActor({
         entry,
         permissions: permissionsOf(role, options.grants),
         env: computing.includes(role) ? { ...options.gpuEnvironment, ...environment } : {},
@@ -55,7 +59,7 @@ export function processPorts(options: HostOptions): HostPorts {
           breakpoints: options.breakpoints,
           options: {},
         },
-      });
+      }));
     },
   };
 }
@@ -63,8 +67,24 @@ export function processPorts(options: HostOptions): HostPorts {
 /** The host's role in a process of its own. */
 export const hostRole: Role = {
   listens: false,
-  create: (context) => hostBehavior(processPorts(parseHostOptions(context.options))),
+  create(context) {
+    const actors = new Set<SpawnedActor>();
+    endWith(actors);
+    return hostBehavior(processPorts(parseHostOptions(context.options), (actor) => {
+      actors.add(actor);
+      actor.exited.then(() => actors.delete(actor));
+    }));
+  },
 };
+
+/** At SIGTERM the process ends at once and takes its actors along, which outlive any other end of it. */
+function endWith(actors: ReadonlySet<SpawnedActor>): void {
+  if (Deno.build.os === "windows") return;
+  Deno.addSignalListener("SIGTERM", () => {
+    for (const { pid } of actors) killProcess(pid);
+    Deno.exit(143);
+  });
+}
 
 /** Aborts at the first SIGTERM, which asks a host to hand over and go; the second one ends the process at once. */
 export function leaveOnSigterm(log: Log): AbortSignal {

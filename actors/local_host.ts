@@ -7,7 +7,7 @@ import type { Message } from "../wire/messages.ts";
 import { isLoopback } from "../wire/tls.ts";
 import type { HostOptions } from "./host_options.ts";
 import { netPermission } from "./permissions.ts";
-import { lives, spawnActor, type SpawnedActor } from "./runtime/spawn.ts";
+import { isZombie, killProcess, lives, spawnActor, type SpawnedActor } from "./runtime/spawn.ts";
 import { actorIds } from "./seats.ts";
 
 const { localHost } = actorIds;
@@ -34,7 +34,8 @@ export class LocalHost {
 
   readonly #onUnload = () => {
     const pid = this.#foundPid ?? this.#child?.pid;
-    if (pid !== undefined && !this.#ended && lives(pid)) Deno.kill(pid, "SIGKILL");
+    // It takes its actors along.
+    if (pid !== undefined && !this.#ended) killProcess(pid, Deno.build.os === "windows" ? "SIGKILL" : "SIGTERM");
   };
 
   /** Starts its process. */
@@ -57,8 +58,10 @@ export class LocalHost {
     if (this.#replacing || this.#closing) return;
     this.#replacing = true;
     this.#killFound();
-    const gone = this.#child?.stop(0) ?? Promise.resolve();
-    gone.then(() => {
+    // Nothing gentler, which would end its actors too.
+    const child = this.#child;
+    if (child !== undefined) killProcess(child.pid);
+    (child?.exited ?? Promise.resolve()).then(() => {
       this.#replacing = false;
       if (!this.#closing) this.start();
     });
@@ -68,8 +71,9 @@ export class LocalHost {
   async end(): Promise<void> {
     this.#closing = true;
     const until = performance.now() + stopGraceMs;
-    while (this.#foundPid !== undefined && lives(this.#foundPid) && performance.now() < until) {
-      await new Promise((resolve) => setTimeout(resolve, 50));
+    const pid = this.#foundPid;
+    while (pid !== undefined && lives(pid) && !await isZombie(pid) && performance.now() < until) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
     }
     this.#killFound();
     if (this.#child !== undefined) {
@@ -82,7 +86,7 @@ export class LocalHost {
   }
 
   #killFound(): void {
-    if (this.#foundPid !== undefined && lives(this.#foundPid)) Deno.kill(this.#foundPid, "SIGKILL");
+    if (this.#foundPid !== undefined) killProcess(this.#foundPid);
     this.#foundPid = undefined;
   }
 }

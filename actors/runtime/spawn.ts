@@ -144,11 +144,7 @@ export function findActor({ id, pid }: { id: ActorId; pid: number }): SpawnedAct
       for (const signal of ["SIGTERM", "SIGKILL"] as const) {
         const exit = await endedWithin(graceMs);
         if (exit !== undefined) return exit;
-        try {
-          Deno.kill(pid, signal);
-        } catch {
-          // It has ended meanwhile.
-        }
+        killProcess(pid, signal);
       }
       for (let waited = 0; waited < goneMs; waited += lookMs) {
         const exit = await endedWithin(lookMs);
@@ -159,6 +155,15 @@ export function findActor({ id, pid }: { id: ActorId; pid: number }): SpawnedAct
       return await ended.promise;
     },
   };
+}
+
+/** Sends a signal to a process, if it lives. */
+export function killProcess(pid: number, signal: Deno.Signal = "SIGKILL"): void {
+  try {
+    Deno.kill(pid, signal);
+  } catch {
+    // It has ended meanwhile.
+  }
 }
 
 /** Whether there is a process of this number, be it one that has ended and that nobody has waited for ({@linkcode isZombie}). */

@@ -141,3 +141,25 @@ Deno.test("a second SIGTERM ends the run at once without a checkpoint", async ()
     await Deno.remove(folder, { recursive: true });
   }
 });
+
+Deno.test("a run without a launcher that is killed leaves no process behind", async () => {
+  const folder = await Deno.makeTempDir({ prefix: "seer-runs-" });
+  try {
+    await makeImages(`${folder}/images`, { count: 24, categories: 2 });
+    const where = ["--data", `${folder}/images`, "--run.folder", folder, "--name", "alone"];
+    const child = program(["pretrain", "--no-keeper", "--preset", "test-tiny", "--steps", "1000", ...where]).spawn();
+    const [output, errors] = [follow(child.stdout, "/1000  loss"), follow(child.stderr, "\0")];
+    await output.seen;
+    const pids = readNotes(`${folder}/alone`).flatMap(({ event }) => event.kind === "started" ? [event.pid] : []);
+    assert(pids.length >= 6, "all actors had started");
+    child.kill("SIGKILL");
+    await child.status;
+    const gone = async () => {
+      while ((await Promise.all(pids.map(alive))).includes(true)) await delay(50);
+    };
+    await deadline(gone(), 20_000);
+    await Promise.all([output.all, errors.all]);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
