@@ -362,7 +362,11 @@ class SimulatedCluster {
       this.#blows.push(`${what} at ${this.#world.clock.now().toFixed(0)} ms`);
       this.#world.trace(`blow ${what}`);
     };
-    if (kind < 0.45) {
+    if (kind < 0.06) {
+      // After which all start anew.
+      note("kill all trainers");
+      for (const process of alive) if (process.id.startsWith("trainer-")) process.kill();
+    } else if (kind < 0.45) {
       note(`kill ${victim.id}`);
       victim.kill();
     } else if (kind < 0.65) {

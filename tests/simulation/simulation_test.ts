@@ -32,6 +32,7 @@ Deno.test("over 1,000 seeds of kills, freezes, cut links and disk errors every r
   for (
     const kind of [
       "kill host-0",
+      "kill all",
       "kill checkpointer",
       "kill controller",
       "freeze trainer-0",
