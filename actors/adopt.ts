@@ -29,14 +29,17 @@ export interface Journal {
 export function journalOf(events: readonly RunEvent[], commit: CommitRecord | undefined): Journal | undefined {
   if (commit?.run === undefined) return undefined;
   const pids = new Map<string, number>(), ready = new Set<number>();
-  let saved: Journal["saved"], seated: readonly string[] = [];
+  let saved: Journal["saved"], seated: readonly string[] = [], started = 0;
   for (const event of events) {
     if (event.kind === "saved") saved = { step: event.step, folder: event.folder, digest: event.digest };
     if (event.kind === "started") pids.set(event.actor, event.pid);
     if (event.kind === "ready") ready.add(pids.get(event.actor) ?? -1);
     if (event.kind === "regrouping") seated = event.trainers;
+    if (event.kind === "starting") started = event.attempt;
     if (event.kind === "starting") seated = event.actors.map(({ id }) => id).filter((id) => id.startsWith("trainer-"));
   }
+  // All have started anew since: they have the state of a checkpoint, not that after the commit.
+  if (commit.epoch < started) seated = [];
   return { commit, ready, seated, ...(saved === undefined ? {} : { saved }) };
 }
 

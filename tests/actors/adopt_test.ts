@@ -151,6 +151,9 @@ Deno.test("what the journal tells: whose process was configured, who had replica
     2,
   ]);
   assertEquals(journalOf(events, undefined), undefined);
+  // All have started anew after that commit: nobody has the state behind it.
+  const anew: RunEvent = { kind: "starting", attempt: commit.epoch + 1, actors: [{ id: "trainer-0", host: "host-0" }] };
+  assertEquals(journalOf([...events, anew], commit)?.seated, []);
 });
 
 Deno.test("a process that was not configured yet is started anew, and a trainer without replicas follows first", () => {
