@@ -48,6 +48,8 @@ export interface ListenOptions extends LinkLimits {
   port?: number;
   /** Limit for a client's greeting after the upgrade. @default 5,000 */
   greetingTimeoutMs?: number;
+  /** Time between two renewals of a client's token, where this side has the run's secret. @default a third of its life */
+  renewalMs?: number;
 }
 
 /** An open listener. */
@@ -113,7 +115,9 @@ export function listen(options: ListenOptions, onLink: (link: Link) => void): Li
       }
       links.add(link);
       link.ended.then(() => links.delete(link));
-      if (authority !== undefined && claims.attempt !== null && !link.pulse) keepRenewed(link, claims, authority);
+      if (authority !== undefined && claims.attempt !== null && !link.pulse) {
+        keepRenewed(link, { claims, authority, everyMs: options.renewalMs ?? renewalMs });
+      }
       onLink(link);
     }, (error) => socket.close(1008, errorText(error).slice(0, 60)));
     return response;
@@ -136,9 +140,18 @@ export function listen(options: ListenOptions, onLink: (link: Link) => void): Li
 }
 
 /** Gives an actor that has no secret a newer token now and then, as long as its link lives: its host may be gone. */
-function keepRenewed(link: SocketLink, claims: Claims, authority: Authority): void {
-  const renew = () => link.send({ type: "renewed", token: authority.token(claims) });
-  const timer = setInterval(renew, renewalMs);
+function keepRenewed(
+  link: SocketLink,
+  { claims, authority, everyMs }: { claims: Claims; authority: Authority; everyMs: number },
+): void {
+  const renew = () => {
+    try {
+      link.send({ type: "renewed", token: authority.token(claims) });
+    } catch {
+      // It is ending, and says so itself.
+    }
+  };
+  const timer = setInterval(renew, everyMs);
   Deno.unrefTimer(timer);
   link.ended.then(() => clearInterval(timer));
   renew();

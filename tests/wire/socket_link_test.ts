@@ -1,8 +1,9 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { deadline } from "@std/async/deadline";
+import { delay } from "@std/async/delay";
 import { WireError } from "../../wire/error.ts";
 import { frameKind, greetingFrame } from "../../wire/frames.ts";
-import { Identity } from "../../wire/identity.ts";
+import { Authority, Identity } from "../../wire/identity.ts";
 import type { Link } from "../../wire/link.ts";
 import { connectSocket, listen } from "../../wire/socket_link.ts";
 import { linkExam } from "./link_exam.ts";
@@ -153,4 +154,23 @@ Deno.test("actors that all connect at once are all let in, each over a link of i
   } finally {
     await listener.close();
   }
+});
+
+Deno.test("tokens are renewed until the link is over, and while it ends nothing goes wrong", async () => {
+  const accepted = Promise.withResolvers<Link>();
+  const listener = listen({ id: "left", token, renewalMs: 1 }, accepted.resolve);
+  const pass = new Authority(token).pass({ actor: "right", role: "actor", attempt: 2 });
+  const right = await connectSocket(listener.url, { id: "right", token: new Identity(pass) });
+  let renewed = 0;
+  const often = new Promise<void>((resolve) => {
+    right.onMessage = ({ type }) => type === "renewed" && ++renewed > 5 && resolve();
+  });
+  await deadline(often, 15_000);
+  const left = await deadline(accepted.promise, 15_000);
+  // What waits for the peer keeps the link from ending at once.
+  for (let i = 0; i < 20; i++) left.send({ type: "failed", error: "x".repeat(16_000), logTail: [] });
+  left.close("the run has ended");
+  await delay(50);
+  await listener.close();
+  await deadline(right.ended, 15_000);
 });
