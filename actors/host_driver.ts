@@ -4,7 +4,7 @@
  */
 import { isOther } from "./code_digest.ts";
 import { allBack, dropStrangers, endFound, type Living } from "./adopt.ts";
-import type { ControllerOptions, ControllerPorts, ControllerState } from "./controller_state.ts";
+import { type ControllerOptions, type ControllerPorts, type ControllerState, tailOf } from "./controller_state.ts";
 import type { RunFailure } from "./events.ts";
 import { giveOrphans, outliveHost } from "./orphans.ts";
 import { backoffMs, halted, haltTimeoutMs } from "./recovery.ts";
@@ -14,7 +14,6 @@ import type { Effect } from "./runtime/behavior.ts";
 import { actorIds } from "./seats.ts";
 import { halt } from "./start_orders.ts";
 import { alarm, type Cause, lostCause } from "./watch.ts";
-import { tailOf } from "./controller_state.ts";
 
 const { localHost } = actorIds;
 

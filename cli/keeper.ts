@@ -6,6 +6,7 @@
  */
 import { readMetrics } from "../actors/run_files.ts";
 import { backoffMs } from "../actors/recovery.ts";
+import { killProcess } from "../actors/runtime/spawn.ts";
 import { stampOf, startPulseFile, watchFor } from "./signs_of_life.ts";
 
 /** What a controller's process needs from its launcher: one line of JSON on its stdin. */
@@ -123,7 +124,7 @@ async function oneLife(
   await Deno.remove(pulseFileOf(kept.notes)).catch(() => {});
   const endWatch = watchOver(kept, limits, (sign, ms) => {
     log(`the controller has given no ${sign} for ${ms / 1000} s: it is ended`);
-    kill(child, "SIGKILL");
+    killProcess(child, "SIGKILL");
   });
   const writer = child.stdin.getWriter();
   writer.write(new TextEncoder().encode(`${JSON.stringify(kept)}\n`)).catch(() => {});
@@ -132,7 +133,7 @@ async function oneLife(
       const pass = () => {
         // One that ends writes no status.
         endWatch();
-        kill(child, signal);
+        killProcess(child, signal);
       };
       Deno.addSignalListener(signal, pass);
       return () => Deno.removeSignalListener(signal, pass);
@@ -144,14 +145,6 @@ async function oneLife(
     endWatch();
     for (const remove of handlers) remove();
     await writer.close().catch(() => {});
-  }
-}
-
-function kill(child: Deno.ChildProcess, signal: Deno.Signal): void {
-  try {
-    child.kill(signal);
-  } catch {
-    // It has ended meanwhile.
   }
 }
 

@@ -107,7 +107,7 @@ export function spawnActor(options: SpawnOptions): SpawnedActor {
       for (const signal of ["SIGTERM", "SIGKILL"] as const) {
         const exit = await deadline(exited, graceMs).catch(() => undefined);
         if (exit !== undefined) return exit;
-        kill(process, signal);
+        killProcess(process, signal);
       }
       return await exited;
     },
@@ -157,10 +157,11 @@ export function findActor({ id, pid }: { id: ActorId; pid: number }): SpawnedAct
   };
 }
 
-/** Sends a signal to a process, if it lives. */
-export function killProcess(pid: number, signal: Deno.Signal = "SIGKILL"): void {
+/** Sends a signal to a process, told by its number or a child of this one, if it lives. */
+export function killProcess(process: number | Deno.ChildProcess, signal: Deno.Signal = "SIGKILL"): void {
   try {
-    Deno.kill(pid, signal);
+    if (typeof process === "number") Deno.kill(process, signal);
+    else process.kill(signal);
   } catch {
     // It has ended meanwhile.
   }
@@ -266,14 +267,6 @@ function withMsgpackr(permissions: readonly string[]): string[] {
 
 function entryOf(options: SpawnOptions): string {
   return options.entry instanceof URL ? options.entry.href : options.entry;
-}
-
-function kill(process: Deno.ChildProcess, signal: "SIGTERM" | "SIGKILL"): void {
-  try {
-    process.kill(signal);
-  } catch {
-    // It has ended meanwhile.
-  }
 }
 
 /** Calls `onLine` with each line, long ones cut, control characters escaped. */
