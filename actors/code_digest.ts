@@ -63,7 +63,11 @@ function modulesOf(root: URL, folder: string): string[] {
   });
 }
 
-/** Whether two digests tell of different code. */
-export function isOther(theirs: string | undefined, ours: string | undefined): boolean {
-  return theirs !== undefined && ours !== undefined && theirs !== ours;
+/** Why a host is sent away whose code is not ours; undefined where it is, or where one of the two is not known. */
+export function otherCode(
+  host: string,
+  { theirs, ours }: { theirs: string | undefined; ours: string | undefined },
+): string | undefined {
+  if (theirs === undefined || ours === undefined || theirs === ours) return undefined;
+  return `${host} runs other code than this run: bring it to the same version and join again`;
 }

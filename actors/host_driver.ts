@@ -2,7 +2,7 @@
  * What the controller does as hosts come and go: waits for those of the run, takes over from a controller before it, fills
  * up with what a host that joins can carry, has the host beside it replaced. What becomes of steps is decided elsewhere.
  */
-import { isOther } from "./code_digest.ts";
+import { otherCode } from "./code_digest.ts";
 import { allBack, dropStrangers, endFound, type Living } from "./adopt.ts";
 import { type ControllerOptions, type ControllerPorts, type ControllerState, tailOf } from "./controller_state.ts";
 import type { RunFailure } from "./events.ts";
@@ -49,7 +49,8 @@ export class HostDriver {
 
   /** A host has come. */
   ready(state: ControllerState, { living, code, ...joined }: HostReady): Effect[] {
-    if (isOther(code, this.options.code)) return this.#refuse(state, joined.host);
+    const other = otherCode(joined.host, { theirs: code, ours: this.options.code });
+    if (other !== undefined) return this.#refuse(state, joined.host, other);
     // One that comes back before its loss was acted on comes again after that.
     if (state.hosts.includes(joined.host)) {
       const lost = lostCause(state);
@@ -71,8 +72,7 @@ export class HostDriver {
   }
 
   /** Its trainers would compute other numbers than the others'. */
-  #refuse(state: ControllerState, host: string): Effect[] {
-    const reason = `${host} runs other code than this run: bring it to the same version and join again`;
+  #refuse(state: ControllerState, host: string, reason: string): Effect[] {
     this.ports.emit({ kind: "refused", reason, count: 1 });
     forget(state, host);
     return [{ kind: "send", to: host, message: { type: "stop", reason } }];

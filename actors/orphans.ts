@@ -65,7 +65,7 @@ export function giveOrphans(state: ControllerState): Effect[] {
   const take: Effect = { kind: "send", to: localHost, message: { type: "take-over", actors } };
   if (state.phase !== "halting") return [cancel, take];
   state.halting.add(localHost);
-  return [cancel, take, halt(localHost, state.attempt)];
+  return [cancel, take, halt(localHost, state.epoch)];
 }
 
 function isRunning({ probing }: ControllerState): boolean {

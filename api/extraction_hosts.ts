@@ -3,7 +3,7 @@
  * places, sends it the weights once and images batch by batch. Who is lost is gone on without. It knows no protocol.
  */
 import { deadline } from "@std/async/deadline";
-import { codeDigest, isOther } from "../actors/code_digest.ts";
+import { codeDigest, otherCode } from "../actors/code_digest.ts";
 import { type LinkNetwork, openSocketNetwork } from "../actors/runtime/network.ts";
 import { actorIds } from "../actors/seats.ts";
 import { readTls, type TlsFiles } from "../actors/tls_files.ts";
@@ -158,15 +158,7 @@ class Extractors {
   #hear(message: Message, from: string): void {
     switch (message.type) {
       case "host-ready":
-        if (this.#hosts.includes(from)) return;
-        if (isOther(message.code, this.#code)) {
-          const reason = `${from} runs other code than this program: bring it to the same version and join again`;
-          this.#log(reason);
-          return this.#network.send(from, { type: "stop", reason });
-        }
-        this.#hosts.push(from);
-        this.#log(`${from} joined: ${message.adapters.join("; ")}`);
-        return this.#onHost();
+        return this.#hostReady(message, from);
       case "hello":
         if (this.#remotes.has(from)) {
           for (const order of openingOrders(this.#model)) {
@@ -188,6 +180,18 @@ class Extractors {
       case "actor-exited":
         return this.#lose(message.actor, `its process ended with exit code ${message.code}`);
     }
+  }
+
+  #hostReady({ adapters, code }: Extract<Message, { type: "host-ready" }>, from: string): void {
+    if (this.#hosts.includes(from)) return;
+    const reason = otherCode(from, { theirs: code, ours: this.#code });
+    if (reason !== undefined) {
+      this.#log(reason);
+      return this.#network.send(from, { type: "stop", reason });
+    }
+    this.#hosts.push(from);
+    this.#log(`${from} joined: ${adapters.join("; ")}`);
+    this.#onHost();
   }
 
   #lose(id: string, reason: string): void {
