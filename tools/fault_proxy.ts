@@ -1,6 +1,6 @@
 /**
  * A TCP proxy on loopback that stands for a bad network between a host and whoever it connects to: it can hold back what
- * goes one way or both, delay all of it, or break every connection.
+ * goes one way or both, delay all of it, break every connection, or those that carry nothing for a while.
  */
 
 /** Directions, as the client sees them. */
@@ -10,6 +10,8 @@ export type Way = "up" | "down";
 export class FaultProxy implements AsyncDisposable {
   /** Time that every piece of data takes, milliseconds. */
   delayMs = 0;
+  /** A connection ends when it has carried nothing for so long, one way or the other. */
+  idleMs: number | undefined;
   readonly #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   readonly #open = new Set<Deno.Conn>();
   readonly #held: Record<Way, PromiseWithResolvers<void> | undefined> = { up: undefined, down: undefined };
@@ -74,8 +76,12 @@ export class FaultProxy implements AsyncDisposable {
   async #pipe(way: Way, from: Deno.Conn, to: Deno.Conn): Promise<void> {
     const buffer = new Uint8Array(64 * 1024);
     let last = Promise.resolve();
+    const read = async (): Promise<number | null> => {
+      const idle = this.idleMs === undefined ? undefined : setTimeout(() => close(from), this.idleMs);
+      return await from.read(buffer).finally(() => clearTimeout(idle));
+    };
     try {
-      for (let count = await from.read(buffer); count !== null; count = await from.read(buffer)) {
+      for (let count = await read(); count !== null; count = await read()) {
         const bytes = buffer.slice(0, count), due = performance.now() + this.delayMs;
         const before = last;
         last = this.#pass(way, { bytes, due, before, to });

@@ -11,6 +11,7 @@ import { Ledger } from "./credit.ts";
 import { WireError } from "./error.ts";
 import { frameKind } from "./frames.ts";
 import { typeOf } from "./head.ts";
+import { keepAlive, keepAliveMs } from "./keep_alive.ts";
 import { errorText, Inbox, type Link, type LinkLimits } from "./link.ts";
 import type { Message } from "./messages.ts";
 import { Outbox } from "./outbox.ts";
@@ -32,6 +33,8 @@ export interface EndOptions {
   dial?: () => Promise<WebSocket>;
   /** Whether the end of what is sent must be pushed, as that of a client over TLS. @default false */
   pushes?: boolean;
+  /** @default 15,000 */
+  keepAliveMs?: number;
 }
 
 /** A link whose greetings are over. */
@@ -42,6 +45,7 @@ export class SocketLink extends Inbox implements Link {
   readonly #ledger = new Ledger();
   readonly #outbox: Outbox;
   readonly #tail: TailPusher | undefined;
+  readonly #endKeepAlive: () => void;
   readonly #assemblers: { main: Assembler; bulk: Assembler };
   #bulk: WebSocket | undefined;
   #bulkAsked = false;
@@ -65,8 +69,9 @@ export class SocketLink extends Inbox implements Link {
         admit && ((beginning, byteLength) => admit(typeOf(beginning), byteLength)),
       );
     this.#assemblers = { main: assembler(), bulk: assembler() };
-    const bulk = () => this.#bulk;
-    this.#tail = options.pushes ? new TailPusher(() => [main, this.#bulk]) : undefined;
+    const bulk = () => this.#bulk, sockets = () => [main, this.#bulk];
+    this.#tail = options.pushes ? new TailPusher(sockets) : undefined;
+    this.#endKeepAlive = keepAlive(sockets, options.keepAliveMs ?? keepAliveMs);
     this.#outbox = new Outbox({
       main,
       get bulk() {
@@ -168,7 +173,7 @@ export class SocketLink extends Inbox implements Link {
 
   /** Runs `receive` on a frame; what is wrong with it ends the link. */
   #take(data: unknown, receive: (bytes: Uint8Array<ArrayBuffer>) => void): void {
-    // Sent to push out what was sent before.
+    // Sent to push out what was sent before, or to be sent.
     if (data === "") return;
     try {
       if (!(data instanceof ArrayBuffer)) throw new WireError("text frame");
@@ -277,6 +282,7 @@ export class SocketLink extends Inbox implements Link {
   #shut(reason: string): void {
     clearTimeout(this.#lingering);
     this.#tail?.end();
+    this.#endKeepAlive();
     this.#outbox.clear();
     // What was sent before is sent before the close. The protocol allows a reason of 123 bytes.
     for (const socket of [this.#bulk, this.main]) {

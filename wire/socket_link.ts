@@ -27,6 +27,8 @@ export interface ConnectOptions extends LinkLimits {
   policy?: Policy;
   /** Limit for connection and greeting together. @default 10,000 */
   timeoutMs?: number;
+  /** Time between two signs that the connections are in use. @default 15,000 */
+  keepAliveMs?: number;
 }
 
 /** Options of {@linkcode listen}. */
@@ -50,6 +52,8 @@ export interface ListenOptions extends LinkLimits {
   greetingTimeoutMs?: number;
   /** Time between two renewals of a client's token, where this side has the run's secret. @default a third of its life */
   renewalMs?: number;
+  /** Time between two signs that the connections are in use. @default 15,000 */
+  keepAliveMs?: number;
 }
 
 /** An open listener. */
@@ -105,7 +109,7 @@ export function listen(options: ListenOptions, onLink: (link: Link) => void): Li
       return new Response("wrong token\n", { status: 401 });
     }
     const { actor } = claims;
-    // Deno's idle timer outlives the socket and would hold the process for half its time; actors beat and have deadlines.
+    // Deno's idle timer outlives the socket and would hold the process for half its time; `keep_alive.ts` does without.
     const { socket, response } = Deno.upgradeWebSocket(request, { idleTimeout: 0 });
     accept(socket, { options, actor, tickets }).then((link) => {
       if (link === undefined) return;
@@ -243,12 +247,12 @@ async function accept(
 }
 
 function endOptions(
-  options: LinkLimits & { id: string; policy?: Policy },
+  options: LinkLimits & { id: string; policy?: Policy; keepAliveMs?: number },
   { peer, pulse }: { peer: string; pulse: boolean },
 ): EndOptions {
-  const { id, policy } = options;
+  const { id, policy, keepAliveMs } = options;
   const admit = policy && admission(policy, { peer, own: id, now: () => performance.now() });
-  return { peer, pulse, bounds: linkLimits(options), admit };
+  return { peer, pulse, bounds: linkLimits(options), admit, keepAliveMs };
 }
 
 /** What `greeted` makes of the peer's greeting, as soon as it has come. */

@@ -1,8 +1,9 @@
-/** Addresses: those of IPv6, and names that mean nothing. */
+/** Addresses: those of IPv6, names that mean nothing, and names that move. */
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { deadline } from "@std/async/deadline";
 import { WireError } from "../../wire/error.ts";
 import type { Link } from "../../wire/link.ts";
+import { ownNetwork } from "../../tools/namespaces.ts";
 import { connectSocket, listen } from "../../wire/socket_link.ts";
 
 const token = "right-token";
@@ -51,4 +52,21 @@ Deno.test("a name that stands for no address is one error at once, for who conne
   const key = Deno.readTextFileSync(new URL("../golden/tls/key.pem", import.meta.url));
   const open = () => listen({ id: "left", token, hostname: "nowhere.invalid", tls: { certificate, key } }, () => {});
   assertThrows(open, WireError, "listening on nowhere.invalid:0: ");
+});
+
+const program = new URL("moving_name.ts", import.meta.url).pathname;
+const config = new URL("../../deno.json", import.meta.url).pathname;
+const own = await ownNetwork([Deno.execPath(), "run", "--quiet", "-A", "--config", config, program]);
+if ("reason" in own) console.log(`Not tested: names that move: ${own.reason}`);
+
+Deno.test({
+  name: "a link by a name that moves goes on where it was, and the next connection is made to the new address",
+  ignore: "reason" in own,
+  async fn() {
+    if ("reason" in own) return;
+    const [command, ...args] = own.args;
+    const { code, stdout, stderr } = await deadline(new Deno.Command(command, { args }).output(), 60_000);
+    assertEquals(code, 0, new TextDecoder().decode(stderr));
+    assertEquals(JSON.parse(new TextDecoder().decode(stdout)), [1, 1, 2]);
+  },
 });

@@ -1,0 +1,21 @@
+/**
+ * Keeps a link's connections from being idle: proxies and address translators drop what has carried nothing for a minute
+ * or so, each way by itself, and often without a word. A connection for large messages may have nothing to carry between
+ * two checkpoints, and no actor but the controller gets heartbeats. Empty text frames are sent; receivers pass them over.
+ */
+
+/** Time between two frames for each connection; both ends send them. A quarter of a minute suits limits from 30 s on. */
+export const keepAliveMs = 15_000;
+
+/** Begins with that for the open ones of `sockets`; what it returns ends it. */
+export function keepAlive(
+  sockets: () => readonly (Pick<WebSocket, "readyState" | "send"> | undefined)[],
+  everyMs: number,
+): () => void {
+  const timer = setInterval(() => {
+    for (const socket of sockets()) if (socket?.readyState === WebSocket.OPEN) socket.send("");
+  }, everyMs);
+  // A process with nothing else to do may end.
+  Deno.unrefTimer(timer);
+  return () => clearInterval(timer);
+}
