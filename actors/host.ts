@@ -2,8 +2,10 @@
  * The host: starts actors on its machine as the controller asks, passes their log lines on, reports how they end, and
  * stops them all when it is told to or loses the controller. It does not know what the actors do.
  */
+import { errorText } from "../wire/link.ts";
 import type { Message } from "../wire/messages.ts";
 import type { Behavior, Effect } from "./runtime/behavior.ts";
+import { type Clock, realClock } from "./runtime/clock.ts";
 import type { SpawnedActor } from "./runtime/spawn.ts";
 import { actorIds } from "./seats.ts";
 
@@ -16,6 +18,8 @@ export interface HostPorts {
   spawn(order: SpawnOrder): SpawnedActor;
   /** Watches over a process that a host before this one has started; absent where actors end with their host. */
   find?(process: { readonly id: string; readonly pid: number }): SpawnedActor;
+  /** @default the real one */
+  readonly clock?: Clock;
 }
 
 /** One actor to be started. */
@@ -139,20 +143,29 @@ function spawn(state: HostState, order: Extract<Message, { type: "spawn" }>, por
       if (state.attempts.get(id) !== attempt || attempt < state.lowest || state.stopping) return;
       const lines: string[] = [];
       state.lines.set(id, lines);
-      const actor = ports.spawn({
-        id,
-        role,
-        attempt,
-        environment,
-        onLogLine(line) {
-          // A flood keeps its newest lines; the actor's own file on disk is not this buffer's business.
-          if (lines.length >= linesMax) lines.shift();
-          lines.push(line.slice(0, 4_000));
-        },
-      });
-      return await lifeOf(state, actor, { role, attempt });
+      const onLogLine = (line: string) => {
+        // A flood keeps its newest lines; the actor's own file on disk is not this buffer's business.
+        if (lines.length >= linesMax) lines.shift();
+        lines.push(line.slice(0, 4_000));
+      };
+      try {
+        const actor = ports.spawn({ id, role, attempt, environment, onLogLine });
+        return await lifeOf(state, actor, { role, attempt });
+      } catch (error) {
+        // A machine that is short of processes for a while is not lost: its actors are tried again, and not at once.
+        await new Promise<void>((resolve) => void (ports.clock ?? realClock).after(notStartedMs, resolve));
+        return { type: "actor-exited", actor: id, attempt, code: -1, lines: [notStarted(error)] };
+      }
     },
   };
+}
+
+/** Time after which it is told that a process could not be started. */
+export const notStartedMs = 1_000;
+
+/** What is told of an actor whose process could not be started. */
+export function notStarted(error: unknown): string {
+  return `its process could not be started: ${errorText(error)}`;
 }
 
 /** Counts an actor among the living until its end, which it resolves to. */

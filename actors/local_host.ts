@@ -5,6 +5,7 @@
 import { deadline } from "@std/async/deadline";
 import type { Message } from "../wire/messages.ts";
 import { isLoopback } from "../wire/tls.ts";
+import { notStarted, notStartedMs } from "./host.ts";
 import type { HostOptions } from "./host_options.ts";
 import { netPermission } from "./permissions.ts";
 import { isZombie, killProcess, lives, spawnActor, type SpawnedActor } from "./runtime/spawn.ts";
@@ -40,10 +41,20 @@ export class LocalHost {
 
   /** Starts its process. */
   start(): void {
-    this.#child = spawnLocalHost(this.options(), (message) => {
+    const tell = (message: Message) => {
       // The end of a host that is being replaced was acted on.
       if (!this.#replacing || message.type !== "actor-exited") this.tell(message);
-    });
+    };
+    this.#child = undefined;
+    try {
+      this.#child = spawnLocalHost(this.options(), tell);
+    } catch (error) {
+      const lines = [notStarted(error)];
+      setTimeout(
+        () => !this.#closing && tell({ type: "actor-exited", actor: localHost, code: -1, lines }),
+        notStartedMs,
+      );
+    }
   }
 
   /** Waits for one that has outlived an earlier controller, whose pid `found` resolves to; starts one when none comes. */

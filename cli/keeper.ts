@@ -7,6 +7,7 @@
 import { readMetrics } from "../actors/run_files.ts";
 import { backoffMs } from "../actors/recovery.ts";
 import { killProcess } from "../actors/runtime/spawn.ts";
+import { errorText } from "../wire/link.ts";
 import { stampOf, startPulseFile, watchFor } from "./signs_of_life.ts";
 
 /** What a controller's process needs from its launcher: one line of JSON on its stdin. */
@@ -83,26 +84,26 @@ export async function keep(options: KeeperOptions): Promise<number> {
   let [args, taken, furthest, starts] = [argv, 0, -1, 0];
   try {
     while (true) {
-      const { code, signal } = await oneLife(options.start(args), {
+      const { code, lost } = await oneLife(() => options.start(args), {
         kept: { token, notes, starts: starts++ },
         limits: { silenceMs, frozenMs },
         log,
       });
-      if (signal === null || requests.includes(signal)) return code;
+      if (lost === undefined) return code;
       const noted = readNoted(notes);
       if (noted === undefined) {
-        log(`error: the controller was ended by ${signal} before its run began: start it again`);
+        log(`error: the controller was ${lost} before its run began: start it again`);
         return code;
       }
       const last = lastStep(noted.run);
       taken = last > furthest ? 1 : taken + 1;
       furthest = Math.max(furthest, last);
       if (taken > restarts) {
-        log(`error: the controller was ended by ${signal}; ${restarts} new starts gave no new step`);
+        log(`error: the controller was ${lost}; ${restarts} new starts gave no new step`);
         log(`go on from the last checkpoint: deno task pretrain --resume ${noted.run}`);
         return code;
       }
-      log(`the controller was ended by ${signal}: starting it anew`);
+      log(`the controller was ${lost}: starting it anew`);
       await new Promise((resolve) => setTimeout(resolve, backoffMs(taken)));
       args = ["pretrain", "--resume", noted.run, "--hosts", `${hosts}`, "--cluster.port", `${noted.port}`];
     }
@@ -111,17 +112,26 @@ export async function keep(options: KeeperOptions): Promise<number> {
   }
 }
 
-/** One start of the controller, to its end; Ctrl-C and SIGTERM are passed on, for it is in a group of its own. */
+/**
+ * One start of the controller, to its end, with how it was lost if nobody wanted that. Ctrl-C and SIGTERM are passed on, for
+ * it is in a group of its own.
+ */
 async function oneLife(
-  child: Deno.ChildProcess,
+  start: () => Deno.ChildProcess,
   { kept, limits, log }: {
     kept: Kept;
     limits: { silenceMs: number; frozenMs: number };
     log: (line: string) => void;
   },
-): Promise<Deno.CommandStatus> {
+): Promise<{ code: number; lost?: string }> {
   // That of the controller before is no sign of this one's.
   await Deno.remove(pulseFileOf(kept.notes)).catch(() => {});
+  let child: Deno.ChildProcess;
+  try {
+    child = start();
+  } catch (error) {
+    return { code: 1, lost: `not started (${errorText(error)})` };
+  }
   const endWatch = watchOver(kept, limits, (sign, ms) => {
     log(`the controller has given no ${sign} for ${ms / 1000} s: it is ended`);
     killProcess(child, "SIGKILL");
@@ -140,7 +150,8 @@ async function oneLife(
     },
   );
   try {
-    return await child.status;
+    const { code, signal } = await child.status;
+    return { code, lost: signal === null || requests.includes(signal) ? undefined : `ended by ${signal}` };
   } finally {
     endWatch();
     for (const remove of handlers) remove();

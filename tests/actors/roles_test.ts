@@ -2,6 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { hostBehavior } from "../../actors/host.ts";
 import { loaderBehavior } from "../../actors/loader.ts";
 import type { Behavior, Effect } from "../../actors/runtime/behavior.ts";
+import { ManualClock } from "../../actors/runtime/clock.ts";
 import type { ActorExit } from "../../actors/runtime/spawn.ts";
 import { sinkhornBehavior } from "../../actors/sinkhorn.ts";
 import { syncBehavior } from "../../actors/sync.ts";
@@ -215,6 +216,31 @@ Deno.test("the loader announces its images, serves whoever asked, and reports a 
   }
   assertEquals(deliveries, [["trainer-0 batch", "controller images-replaced"], ["trainer-1 batch"]]);
   assertEquals(asked, [2, 3].map((step) => ({ ...sampler.place(step), replica: 1 })));
+});
+
+Deno.test("a host that cannot start a process tells so a second later, and starts the next", async () => {
+  const clock = new ManualClock(), tried: string[] = [];
+  const host = drive(hostBehavior({
+    adapters: [],
+    clock,
+    spawn({ id }) {
+      if (tried.push(id) === 1) throw new Error("no process is to be had");
+      return { id, pid: 1, exited: new Promise(() => {}), logTail: () => [], stop: () => new Promise(() => {}) };
+    },
+  }));
+  const order: Message = { type: "spawn", id: "sync-0", role: "sync", attempt: 3, environment: {} };
+  const life = taskOf(host.say("controller", order));
+  let ended = false;
+  life.then(() => ended = true);
+  await clock.advance(999);
+  assertEquals(ended, false);
+  await clock.advance(1);
+  const lines = ["its process could not be started: no process is to be had"];
+  const exited: Message = { type: "actor-exited", actor: "sync-0", attempt: 3, code: -1, lines };
+  assertEquals(await life, exited);
+  assertEquals(sends(host.say("self", exited)), [{ to: "controller", message: exited }]);
+  taskOf(host.say("controller", { ...order, attempt: 4 }));
+  assertEquals(tried, ["sync-0", "sync-0"]);
 });
 
 Deno.test("a host starts what it is told, passes bounded log lines on, reports ends, and stops all when the controller is gone", async () => {

@@ -145,39 +145,69 @@ const silences = {
   },
 };
 
+/** Keeps such a controller; the starts with these numbers fail. */
+async function keepMute(
+  then: string,
+  failing: readonly number[] = [],
+): Promise<{ code: number; run: string; starts: (readonly string[])[]; lines: string[] }> {
+  const run = await Deno.makeTempDir({ prefix: "seer-mute-" });
+  const entry = `${run}/mute.ts`;
+  await Deno.writeTextFile(entry, mute(then));
+  const starts: (readonly string[])[] = [];
+  const lines: string[] = [];
+  try {
+    const code = await keep({
+      start(args) {
+        if (failing.includes(starts.push(args) - 1)) throw new Error("no process is to be had");
+        const line = ["run", "-A", "--no-check", entry, run];
+        return new Deno.Command(Deno.execPath(), { args: line, stdin: "piped", stdout: "null", stderr: "null" })
+          .spawn();
+      },
+      argv: ["pretrain"],
+      token: "none",
+      hosts: 1,
+      restarts: 2,
+      silenceMs: 1_000,
+      frozenMs: 600,
+      log: (line) => lines.push(line),
+    });
+    return { code, run, starts, lines };
+  } finally {
+    await Deno.remove(run, { recursive: true });
+  }
+}
+
 for (const [what, { then, sign }] of Object.entries(silences)) {
   Deno.test(`a controller that ${what} is ended and started anew`, async () => {
-    const run = await Deno.makeTempDir({ prefix: "seer-mute-" });
-    const entry = `${run}/mute.ts`;
-    await Deno.writeTextFile(entry, mute(then));
-    const starts: (readonly string[])[] = [];
-    const lines: string[] = [];
-    try {
-      const code = await keep({
-        start(args) {
-          starts.push(args);
-          const line = ["run", "-A", "--no-check", entry, run];
-          return new Deno.Command(Deno.execPath(), { args: line, stdin: "piped", stdout: "null", stderr: "null" })
-            .spawn();
-        },
-        argv: ["pretrain"],
-        token: "none",
-        hosts: 1,
-        silenceMs: 1_000,
-        frozenMs: 600,
-        log: (line) => lines.push(line),
-      });
-      assertEquals([code, starts.length], [0, 2], lines.join("\n"));
-      assertEquals(starts[1].slice(0, 3), ["pretrain", "--resume", run]);
-      assertEquals(lines, [
-        `the controller has given no ${sign}: it is ended`,
-        "the controller was ended by SIGKILL: starting it anew",
-      ]);
-    } finally {
-      await Deno.remove(run, { recursive: true });
-    }
+    const { code, run, starts, lines } = await keepMute(then);
+    assertEquals([code, starts.length], [0, 2], lines.join("\n"));
+    assertEquals(starts[1].slice(0, 3), ["pretrain", "--resume", run]);
+    assertEquals(lines, [
+      `the controller has given no ${sign}: it is ended`,
+      "the controller was ended by SIGKILL: starting it anew",
+    ]);
   });
 }
+
+Deno.test("a controller that cannot be started is tried again, but not for ever, and not before its run began", async () => {
+  const dies = `Deno.kill(Deno.pid, "SIGKILL");`, why = "not started (no process is to be had)";
+  const again = await keepMute(dies, [1]);
+  assertEquals([again.code, again.lines], [0, [
+    "the controller was ended by SIGKILL: starting it anew",
+    `the controller was ${why}: starting it anew`,
+  ]]);
+  const never = await keepMute(dies, [1, 2]);
+  assertEquals([never.code, never.lines], [1, [
+    "the controller was ended by SIGKILL: starting it anew",
+    `the controller was ${why}: starting it anew`,
+    `error: the controller was ${why}; 2 new starts gave no new step`,
+    `go on from the last checkpoint: deno task pretrain --resume ${never.run}`,
+  ]]);
+  const first = await keepMute(dies, [0]);
+  assertEquals([first.code, first.lines], [1, [
+    `error: the controller was ${why} before its run began: start it again`,
+  ]]);
+});
 
 Deno.test("a pulse goes on while the main thread is busy, and ends when it is told to", async () => {
   const file = await Deno.makeTempFile({ prefix: "seer-pulse-" });

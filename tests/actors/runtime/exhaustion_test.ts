@@ -1,4 +1,4 @@
-/** Processes of actors that run out of memory or of file descriptors: how they end, and what of it is told. */
+/** Processes that run out of memory, file descriptors or processes: how they end, and what of it is told. */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { deadline } from "@std/async/deadline";
 import { delay } from "@std/async/delay";
@@ -133,5 +133,65 @@ Deno.test({
     } finally {
       await Deno.remove(folder, { recursive: true });
     }
+  },
+});
+
+Deno.test({
+  name: "a host that may start no process tells so of the actor and goes on, and so does who starts the host",
+  // Only who begins as root can become somebody else, and root has no limit.
+  ignore: ignore || Deno.uid() !== 0,
+  async fn() {
+    const program = `
+      import { hostBehavior } from ${at("../../../actors/host.ts")};
+      import { processPorts } from ${at("../../../actors/host_process.ts")};
+      import { LocalHost } from ${at("../../../actors/local_host.ts")};
+      import { runActor } from ${at("../../../actors/runtime/loop.ts")};
+      import { MemoryHub } from ${at("../../../actors/runtime/memory_hub.ts")};
+      const libc = Deno.dlopen("libc.so.6", {
+        setrlimit: { parameters: ["i32", "buffer"], result: "i32" },
+        setuid: { parameters: ["u32"], result: "i32" },
+      }).symbols;
+      const RLIMIT_NPROC = 6;
+      const limit = (soft) => {
+        if (libc.setrlimit(RLIMIT_NPROC, new BigUint64Array([soft, 4096n])) !== 0) throw new Error("no limit could be set");
+      };
+      if (libc.setuid(54321) !== 0) throw new Error("this is still root");
+      // Only while it starts a process: Deno ends where it can start no thread.
+      const atLimit = (start) => {
+        limit(1n);
+        try {
+          return start();
+        } finally {
+          limit(4096n);
+        }
+      };
+      const hub = new MemoryHub();
+      const controller = hub.network("controller");
+      controller.onPeerDown = () => {};
+      controller.onMessage = (message) => {
+        if (message.type !== "actor-exited") return;
+        console.log(message.actor, message.code, message.lines.join());
+        if (message.actor === "sync-0") controller.send("host", { type: "spawn", id: "loader-0", role: "loader", environment: {} });
+        else controller.send("host", { type: "stop", reason: "over" });
+      };
+      const options = {
+        adapters: [],
+        controllerUrl: "ws://127.0.0.1:9/",
+        token: "secret of this test",
+        listen: "127.0.0.1",
+        gpuEnvironment: {},
+        grants: { addresses: [], dataFolder: "/nowhere", codeFolder: "/nowhere", dawn: false },
+      };
+      const real = processPorts(options), ports = { ...real, spawn: (order) => atLimit(() => real.spawn(order)) };
+      const host = runActor(hostBehavior(ports), { id: "host", network: hub.network("host"), log() {}, controller: "controller" });
+      controller.send("host", { type: "spawn", id: "sync-0", role: "sync", environment: {} });
+      console.log((await host.done).error ?? "in peace");
+      const local = await new Promise((told) => atLimit(() => new LocalHost(() => options, told).start()));
+      console.log(local.actor, local.code, local.lines.join());
+      Deno.exit(0);`;
+    const { stdout, stderr } = await deadline(start(program).output(), 60_000);
+    const why = /its process could not be started: .*Resource temporarily unavailable.*/.source;
+    const expected = new RegExp(`^sync-0 -1 ${why}\nloader-0 -1 ${why}\nin peace\nhost-0 -1 ${why}\n$`);
+    assertMatch(decode(stdout), expected, decode(stderr));
   },
 });
