@@ -52,8 +52,7 @@ export function troubleOf(
       if ((message.attempt ?? Infinity) < (state.starts.get(message.actor) ?? 0)) return { effects: [] };
       if (!known(message.actor)) return { effects: [] };
       state.tails.set(message.actor, message.lines);
-      const error = `its process ended${message.code < 0 ? "" : ` with exit code ${message.code}`}`;
-      return { cause: { actor: message.actor, error, lines: message.lines }, effects: [] };
+      return { cause: { actor: message.actor, error: endOf(message), lines: message.lines }, effects: [] };
     }
     case "peer-down":
       // The link of an actor that was ended for a restart may break late.
@@ -77,6 +76,15 @@ export function troubleOf(
     default:
       return { effects: [] };
   }
+}
+
+/** How a process ended. The exit code is negative where nobody knows it, or where it has not started, which lines say. */
+function endOf({ code, lines }: Extract<Message, { type: "actor-exited" }>): string {
+  // 128 and the number of SIGKILL, which a process cannot send word of.
+  if (code === 137) {
+    return "its process was killed (exit code 137, as when the system is out of memory)";
+  }
+  return code < 0 ? lines.at(-1) ?? "its process ended" : `its process ended with exit code ${code}`;
 }
 
 /** The host that is gone, by a message that comes while hosts end their actors. */

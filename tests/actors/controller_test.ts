@@ -248,9 +248,17 @@ Deno.test("a lost link, an ended process and a long silence each fail the run by
   lost.say("self", { type: "peer-down", peer: "sync-0", reason: "reset" });
   lost.alarm("lost");
   assertEquals(lost.failure, { actor: "sync-0", host: "host-0", error: "connection lost: reset", lines: ["a", "b"] });
-  const exited = training();
-  exited.say("host-0", { type: "actor-exited", actor: "loader-0", code: 137, lines: ["x"] });
-  assertEquals([exited.failure.actor, exited.failure.error], ["loader-0", "its process ended with exit code 137"]);
+  const ends: [number, string[], string][] = [
+    [1, ["x"], "its process ended with exit code 1"],
+    [137, ["x"], "its process was killed (exit code 137, as when the system is out of memory)"],
+    [-1, [], "its process ended"],
+    [-1, ["its process could not be started: why"], "its process could not be started: why"],
+  ];
+  for (const [code, lines, error] of ends) {
+    const exited = training();
+    exited.say("host-0", { type: "actor-exited", actor: "loader-0", code, lines });
+    assertEquals([exited.failure.actor, exited.failure.error], ["loader-0", error]);
+  }
   const silent = training();
   silent.advance(10_000);
   silent.alarm("watch");

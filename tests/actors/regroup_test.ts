@@ -139,7 +139,7 @@ Deno.test("a link that broke with a newcomer's end is not held against the one t
   run.come("trainer-1");
   run.say("self", { type: "alarm", name: "broken" });
   const lost = run.events.flatMap((event) => event.kind === "newcomer-lost" ? [event.error] : []);
-  assertEquals(lost, ["its process ended with exit code 137"]);
+  assertEquals(lost, ["its process was killed (exit code 137, as when the system is out of memory)"]);
 });
 
 Deno.test("the process of a newcomer that is left out is told to end", () => {
