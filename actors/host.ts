@@ -40,6 +40,8 @@ interface HostState {
   readonly living: Map<string, { readonly role: string; readonly attempt: number }>;
   /** Log lines not yet passed on, by actor; bounded by `linesMax` each. */
   readonly lines: Map<string, string[]>;
+  /** How often in a row a process could not be started. */
+  notStarted: number;
   stopping: boolean;
   /** Its wish to go, which a controller that starts anew has not heard. */
   leaving: Message | undefined;
@@ -70,6 +72,7 @@ export function hostBehavior(ports: HostPorts): Behavior<HostState> {
       attempts: new Map(),
       living: new Map(),
       lines: new Map(),
+      notStarted: 0,
       stopping: false,
       leaving: undefined,
       halting: undefined,
@@ -150,18 +153,22 @@ function spawn(state: HostState, order: Extract<Message, { type: "spawn" }>, por
       };
       try {
         const actor = ports.spawn({ id, role, attempt, environment, onLogLine });
+        state.notStarted = 0;
         return await lifeOf(state, actor, { role, attempt });
       } catch (error) {
         // A machine that is short of processes for a while is not lost: its actors are tried again, and not at once.
-        await new Promise<void>((resolve) => void (ports.clock ?? realClock).after(notStartedMs, resolve));
+        const waitMs = notStartedMs(state.notStarted++);
+        await new Promise<void>((resolve) => void (ports.clock ?? realClock).after(waitMs, resolve));
         return { type: "actor-exited", actor: id, attempt, code: -1, lines: [notStarted(error)] };
       }
     },
   };
 }
 
-/** Time after which it is told that a process could not be started. */
-export const notStartedMs = 1_000;
+/** Time after which it is told that a process could not be started, by how often that has happened in a row before. */
+export function notStartedMs(times: number): number {
+  return Math.min(1_000 * 2 ** times, 8_000);
+}
 
 /** What is told of an actor whose process could not be started. */
 export function notStarted(error: unknown): string {

@@ -130,7 +130,7 @@ export class HostDriver {
   lostWhileHalting(state: ControllerState, { host, error }: { host: string; error: string }): Effect[] {
     state.hosts = state.hosts.filter((id) => id !== host);
     if (host !== localHost) return this.halted(state, host);
-    return this.turns.fail(state, { actor: host, error: `connection lost: ${error}`, lines: tailOf(state, host) });
+    return this.turns.fail(state, { actor: host, error, lines: tailOf(state, host) });
   }
 
   /** Hosts take too long to end their actors. */

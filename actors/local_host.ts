@@ -23,6 +23,9 @@ export class LocalHost {
   #child: SpawnedActor | undefined;
   /** Process of one that an earlier controller had started. */
   #foundPid: number | undefined;
+  /** How often in a row its process could not be started, and the timer of what is told of the last time. */
+  #notStarted = 0;
+  #telling: ReturnType<typeof setTimeout> | undefined;
   #replacing = false;
   #closing = false;
   #ended = false;
@@ -46,14 +49,14 @@ export class LocalHost {
       if (!this.#replacing || message.type !== "actor-exited") this.tell(message);
     };
     this.#child = undefined;
+    clearTimeout(this.#telling);
     try {
       this.#child = spawnLocalHost(this.options(), tell);
+      this.#notStarted = 0;
     } catch (error) {
       const lines = [notStarted(error)];
-      setTimeout(
-        () => !this.#closing && tell({ type: "actor-exited", actor: localHost, code: -1, lines }),
-        notStartedMs,
-      );
+      const tellSo = () => tell({ type: "actor-exited", actor: localHost, code: -1, lines });
+      this.#telling = setTimeout(tellSo, notStartedMs(this.#notStarted++));
     }
   }
 
@@ -68,6 +71,7 @@ export class LocalHost {
   replace(): void {
     if (this.#replacing || this.#closing) return;
     this.#replacing = true;
+    clearTimeout(this.#telling);
     this.#killFound();
     // Nothing gentler, which would end its actors too.
     const child = this.#child;
@@ -81,6 +85,7 @@ export class LocalHost {
   /** Lets the host end its actors and itself, as it was told to, and kills it if it does not. */
   async end(): Promise<void> {
     this.#closing = true;
+    clearTimeout(this.#telling);
     const until = performance.now() + stopGraceMs;
     const pid = this.#foundPid;
     while (pid !== undefined && lives(pid) && !await isZombie(pid) && performance.now() < until) {

@@ -9,7 +9,7 @@ import type { ControllerOptions, ControllerPorts, ControllerState } from "./cont
 import type { ActorStatus } from "./events.ts";
 import type { Effect } from "./runtime/behavior.ts";
 import { actorIds, adapterOf } from "./seats.ts";
-import { alarm } from "./watch.ts";
+import { alarm, endOf } from "./watch.ts";
 
 /** A checkpoint to be judged: the state before `step`. */
 interface Snapshot {
@@ -202,7 +202,7 @@ export function evaluatorSays(
     case "actor-exited":
       // The end of one that another has replaced.
       if ((message.attempt ?? Infinity) < (state.starts.get(actorIds.evaluator) ?? 0)) return [];
-      return lost(state, probing.lastWords ?? `its process ended with exit code ${message.code}`, { config, ports });
+      return lost(state, probing.lastWords ?? endOf(message), { config, ports });
     case "alarm":
       return giveUp(state, `waited too long for it to ${probing.evaluator === "busy" ? "judge" : "start"}`, ports);
     default:

@@ -79,20 +79,18 @@ export function troubleOf(
 }
 
 /** How a process ended. The exit code is negative where nobody knows it, or where it has not started, which lines say. */
-function endOf({ code, lines }: Extract<Message, { type: "actor-exited" }>): string {
+export function endOf({ code, lines }: Extract<Message, { type: "actor-exited" }>): string {
   // 128 and the number of SIGKILL, which a process cannot send word of.
-  if (code === 137) {
-    return "its process was killed (exit code 137, as when the system is out of memory)";
-  }
+  if (code === 137) return "its process was killed (exit code 137, as when the system is out of memory)";
   return code < 0 ? lines.at(-1) ?? "its process ended" : `its process ended with exit code ${code}`;
 }
 
 /** The host that is gone, by a message that comes while hosts end their actors. */
 export function lostHost(state: ControllerState, message: Message): { host: string; error: string } | undefined {
-  if (message.type === "actor-exited") return { host: message.actor, error: `exit code ${message.code}` };
+  if (message.type === "actor-exited") return { host: message.actor, error: endOf(message) };
   if (message.type !== "peer-down") return undefined;
   const known = state.urls.has(message.peer) || state.hosts.includes(message.peer);
-  return known ? { host: message.peer, error: message.reason } : undefined;
+  return known ? { host: message.peer, error: `connection lost: ${message.reason}` } : undefined;
 }
 
 /** Milliseconds since the last message or heartbeat of `id`. */

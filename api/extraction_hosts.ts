@@ -7,6 +7,7 @@ import { codeDigest, otherCode } from "../actors/code_digest.ts";
 import { type LinkNetwork, openSocketNetwork } from "../actors/runtime/network.ts";
 import { actorIds } from "../actors/seats.ts";
 import { readTls, type TlsFiles } from "../actors/tls_files.ts";
+import { endOf } from "../actors/watch.ts";
 import { runPolicy } from "../actors/who_may_send.ts";
 import type { EmbeddingWeights } from "../evaluate/embedding.ts";
 import type { Extracted, ExtractOptions } from "../evaluate/features.ts";
@@ -178,7 +179,7 @@ class Extractors {
       case "failed":
         return this.#lose(from, message.error.split("\n")[0]);
       case "actor-exited":
-        return this.#lose(message.actor, `its process ended with exit code ${message.code}`);
+        return this.#lose(message.actor, endOf(message));
     }
   }
 

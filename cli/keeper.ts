@@ -92,7 +92,7 @@ export async function keep(options: KeeperOptions): Promise<number> {
       if (lost === undefined) return code;
       const noted = readNoted(notes);
       if (noted === undefined) {
-        log(`error: the controller was ${lost} before its run began: start it again`);
+        log(`error: the controller was ${lost}, and its run had not begun: start it again`);
         return code;
       }
       const last = lastStep(noted.run);

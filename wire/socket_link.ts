@@ -109,7 +109,7 @@ export function listen(options: ListenOptions, onLink: (link: Link) => void): Li
       return new Response("wrong token\n", { status: 401 });
     }
     const { actor } = claims;
-    // Deno's idle timer outlives the socket and would hold the process for half its time; `keep_alive.ts` does without.
+    // Deno's idle timer outlives the socket and would hold the process for half its time; see `keep_alive.ts`.
     const { socket, response } = Deno.upgradeWebSocket(request, { idleTimeout: 0 });
     accept(socket, { options, actor, tickets }).then((link) => {
       if (link === undefined) return;

@@ -205,7 +205,7 @@ Deno.test("a controller that cannot be started is tried again, but not for ever,
   ]]);
   const first = await keepMute(dies, [0]);
   assertEquals([first.code, first.lines], [1, [
-    `error: the controller was ${why} before its run began: start it again`,
+    `error: the controller was ${why}, and its run had not begun: start it again`,
   ]]);
 });
 
