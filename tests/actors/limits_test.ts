@@ -92,14 +92,13 @@ Deno.test({
         // Without it no step is taken.
         Deno.kill(loader, "SIGKILL");
       },
-      async onLoss(group, { error }) {
-        if (!error.includes("exit code 137")) await group.limit(10_000);
+      async onLoss(group, { actor, error }) {
+        if (actor === "host-0" || error.includes("could not be started")) await group.limit(10_000);
       },
     });
-    assertEquals(losses[0].actor, "loader-0");
-    const { actor, error } = losses[1];
+    assert(losses.every(({ actor }) => actor === "loader-0" || actor === "host-0"), JSON.stringify(losses));
+    const refused = losses.filter(({ error }) => /^its process could not be started: .* unavailable/.test(error));
     // Where Deno itself wants a thread, the host ends.
-    if (actor === "loader-0") assertMatch(error, /^its process could not be started: .* temporarily unavailable/);
-    else assertEquals(actor, "host-0");
+    assert(refused.length > 0 || losses.some(({ actor }) => actor === "host-0"), JSON.stringify(losses));
   },
 });
