@@ -35,8 +35,9 @@ export function journalOf(events: readonly RunEvent[], commit: CommitRecord | un
     if (event.kind === "started") pids.set(event.actor, event.pid);
     if (event.kind === "ready") ready.add(pids.get(event.actor) ?? -1);
     if (event.kind === "regrouping") seated = event.trainers;
-    if (event.kind === "starting") started = event.attempt;
-    if (event.kind === "starting") seated = event.actors.map(({ id }) => id).filter((id) => id.startsWith("trainer-"));
+    if (event.kind !== "starting") continue;
+    started = event.attempt;
+    seated = event.actors.map(({ id }) => id).filter((id) => id.startsWith("trainer-"));
   }
   // All have started anew since: they have the state of a checkpoint, not that after the commit.
   if (commit.epoch < started) seated = [];

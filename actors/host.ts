@@ -18,7 +18,7 @@ export interface HostPorts {
   spawn(order: SpawnOrder): SpawnedActor;
   /** Watches over a process that a host before this one has started; absent where actors end with their host. */
   find?(process: { readonly id: string; readonly pid: number }): SpawnedActor;
-  /** @default the real one */
+  /** What its waits go by. @default the real one */
   readonly clock?: Clock;
 }
 
@@ -151,16 +151,17 @@ function spawn(state: HostState, order: Extract<Message, { type: "spawn" }>, por
         if (lines.length >= linesMax) lines.shift();
         lines.push(line.slice(0, 4_000));
       };
+      let actor: SpawnedActor;
       try {
-        const actor = ports.spawn({ id, role, attempt, environment, onLogLine });
-        state.notStarted = 0;
-        return await lifeOf(state, actor, { role, attempt });
+        actor = ports.spawn({ id, role, attempt, environment, onLogLine });
       } catch (error) {
         // A machine that is short of processes for a while is not lost: its actors are tried again, and not at once.
         const waitMs = notStartedMs(state.notStarted++);
         await new Promise<void>((resolve) => void (ports.clock ?? realClock).after(waitMs, resolve));
         return { type: "actor-exited", actor: id, attempt, code: -1, lines: [notStarted(error)] };
       }
+      state.notStarted = 0;
+      return await lifeOf(state, actor, { role, attempt });
     },
   };
 }

@@ -33,7 +33,7 @@ export interface EndOptions {
   dial?: () => Promise<WebSocket>;
   /** Whether the end of what is sent must be pushed, as that of a client over TLS. @default false */
   pushes?: boolean;
-  /** @default 15,000 */
+  /** Time between two signs that the connections are in use. @default 15,000 */
   keepAliveMs?: number;
 }
 
@@ -173,7 +173,7 @@ export class SocketLink extends Inbox implements Link {
 
   /** Runs `receive` on a frame; what is wrong with it ends the link. */
   #take(data: unknown, receive: (bytes: Uint8Array<ArrayBuffer>) => void): void {
-    // Sent to push out what was sent before, or to be sent.
+    // Sent to push out what was sent before, or so that the connection is in use.
     if (data === "") return;
     try {
       if (!(data instanceof ArrayBuffer)) throw new WireError("text frame");

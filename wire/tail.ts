@@ -3,6 +3,7 @@
  * than it is given, until something else is sent (2.9.6; two machines or two network namespaces show it, loopback does
  * not). Empty text frames are that something: receivers pass them over.
  */
+import { sendEmpty, type Sockets } from "./keep_alive.ts";
 
 /**
  * When to push again after something was sent and pushed at once, each time four times later, until the slowest network must
@@ -15,12 +16,12 @@ export class TailPusher {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #sentSince = false;
 
-  constructor(private readonly sockets: () => readonly (Pick<WebSocket, "readyState" | "send"> | undefined)[]) {}
+  constructor(private readonly sockets: () => Sockets) {}
 
   /** Something was sent. */
   sent(): void {
     this.#sentSince = true;
-    this.#push();
+    sendEmpty(this.sockets());
     if (this.#timer === undefined) this.#pushAfter(firstMs);
   }
 
@@ -30,15 +31,11 @@ export class TailPusher {
     this.#timer = undefined;
   }
 
-  #push(): void {
-    for (const socket of this.sockets()) if (socket?.readyState === WebSocket.OPEN) socket.send("");
-  }
-
   #pushAfter(delayMs: number): void {
     this.#sentSince = false;
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      this.#push();
+      sendEmpty(this.sockets());
       const nextMs = this.#sentSince ? firstMs : 4 * delayMs;
       if (nextMs <= lastMs) this.#pushAfter(nextMs);
     }, delayMs);
